@@ -1,0 +1,139 @@
+# Needs Python 3.11 or newer, make and, for the installation, a package index. Everything installed goes to .venv.
+#   PYTHON=/path/to/python   the interpreter that .venv is made with
+#   DATA=DIR                 `make demo` on real frames: a folder in the layout that ARCADE is published in
+#   TESTS=tests/metrics      `make test` on a part of the tests
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint format bench clean FORCE
+
+PYTHON ?=
+DATA ?=
+TESTS ?=
+VENV_PYTHON := .venv/bin/python
+READY := .venv/.ready
+PIP_INSTALL := $(VENV_PYTHON) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+
+export MPLBACKEND := Agg
+export DO_NOT_TRACK := 1
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	    printf '  make %-6s %s\n' "$$name" "$$text"; done
+
+# The environment ------------------------------------------------------------------------------------------------------
+# .venv/.installing marks an installation under way; where it is still there, the last one was interrupted and .venv is
+# made anew. torch goes in first and alone, so that nothing else chooses its build.
+
+$(READY): setup.cfg constraints.txt
+	@python=; \
+	for candidate in $(if $(PYTHON),"$(PYTHON)",python3.11 python3); do \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	        python="$$candidate"; break; \
+	    fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo 'error: Python 3.11 or newer is needed, $(if $(PYTHON),and $(PYTHON) is not,but neither python3.11 nor python3 is).' \
+	        'Name one: make PYTHON=/path/to/python3.11' >&2; \
+	    exit 1; \
+	fi; \
+	if [ -e .venv/.installing ] || ! $(VENV_PYTHON) -m pip --version >/dev/null 2>&1; then \
+	    echo "Making .venv with $$("$$python" --version)"; \
+	    "$$python" -m venv --clear .venv || exit 1; \
+	fi; \
+	touch .venv/.installing
+	@echo 'Installing the tested versions into .venv (minutes the first time)'
+	@$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@rm .venv/.installing && touch $@
+
+# The demo -------------------------------------------------------------------------------------------------------------
+# A step that is finished leaves a mark and is not done again: an interrupted demo goes on, a finished one only says
+# where its pictures are. Another DATA, or `make clean`, starts afresh.
+
+DEMO := runs/demo
+PRETRAINING := bundles/coronary_xa_pretraining
+SEGMENTATION := bundles/coronary_xa_segmentation
+PRETRAINING_EPOCHS ?= 10
+FINETUNING_EPOCHS ?= 30
+RUN := $(VENV_PYTHON) -m monai.bundle run
+CHECK := $(VENV_PYTHON) -m cmunet_monai check
+DEMO_DATA = --dataset_dir $(DEMO)/data --datalist $(DEMO)/splits/final.json
+# `configs BUNDLE, CONFIG`: that config of the bundle with the overlay for small machines
+configs = --bundle_root $(1) --config_file "['$(1)/configs/$(2).json','$(1)/configs/compact.json']"
+
+PRETRAIN = $(call configs,$(PRETRAINING),train) $(DEMO_DATA) \
+	--output_dir $(DEMO)/pretraining --max_epochs $(PRETRAINING_EPOCHS)
+FINETUNE = $(call configs,$(SEGMENTATION),train) $(DEMO_DATA) \
+	--pretrained_weights $(DEMO)/pretraining/unet.safetensors \
+	--output_dir $(DEMO)/segmentation --max_epochs $(FINETUNING_EPOCHS)
+EVALUATE = $(call configs,$(SEGMENTATION),evaluate) $(DEMO_DATA) \
+	--weights $(DEMO)/segmentation/model.safetensors --output_dir $(DEMO)/evaluation
+INFER = $(call configs,$(SEGMENTATION),inference) --dataset_dir $(DEMO)/data/images \
+	--weights $(DEMO)/segmentation/model.safetensors --output_dir $(DEMO)/inference
+
+demo: $(DEMO)/inference.done  ## Pre-train, fine-tune, evaluate and infer on synthetic angiograms (or DATA=DIR)
+	@echo
+	@echo 'Pictures of this demo:'
+	@find $(DEMO) -name '*.png' -not -path '$(DEMO)/data/*' | sed 's|/[^/]*$$||' | sort | uniq -c | \
+	    while read -r count folder; do printf '  %4d in %s\n' "$$count" "$$folder"; done
+	@echo 'Figures: $(DEMO)/evaluation. Finished steps are kept; `make clean` starts afresh.'
+
+$(DEMO)/source: FORCE
+	@if [ "$$(cat $@ 2>/dev/null)" != '$(or $(DATA),synthetic)' ]; then \
+	    rm -rf $(DEMO) && mkdir -p $(DEMO) && printf '%s\n' '$(or $(DATA),synthetic)' > $@; \
+	fi
+
+$(DEMO)/data.done: $(DEMO)/source | $(READY)
+ifeq ($(DATA),)
+	$(VENV_PYTHON) -m data_prep synthesize --frames 64 --size 256 --seed 0 --output $(DEMO)/data
+else
+	$(VENV_PYTHON) -m data_prep arcade --source "$(DATA)" --output $(DEMO)/data
+endif
+	@touch $@
+
+$(DEMO)/splits.done: $(DEMO)/data.done
+	$(VENV_PYTHON) -m data_prep split --datalist $(DEMO)/data/datalist.json --finetune-images 12 --folds 3 --seed 0 \
+	    --output $(DEMO)/splits
+	@touch $@
+
+$(DEMO)/pretraining.done: $(DEMO)/splits.done
+	$(CHECK) $(PRETRAIN)
+	$(RUN) $(PRETRAIN)
+	@touch $@
+
+$(DEMO)/segmentation.done: $(DEMO)/pretraining.done
+	$(CHECK) $(FINETUNE)
+	$(RUN) $(FINETUNE)
+	@touch $@
+
+$(DEMO)/evaluation.done: $(DEMO)/segmentation.done
+	$(RUN) $(EVALUATE)
+	@touch $@
+
+$(DEMO)/inference.done: $(DEMO)/evaluation.done
+	$(RUN) $(INFER)
+	@touch $@
+
+# The checks -----------------------------------------------------------------------------------------------------------
+
+test: $(READY)  ## Run the tests (or TESTS=tests/metrics)
+	$(VENV_PYTHON) -m pytest $(TESTS)
+
+lint: $(READY)  ## Check style and types: ruff, mypy
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m mypy
+
+format: $(READY)  ## Put the code into the form that lint wants
+	$(VENV_PYTHON) -m ruff check --fix .
+	$(VENV_PYTHON) -m ruff format .
+
+bench: $(READY)  ## Print speed and memory, side by side with reference implementations
+	@set -e; for script in tests/benchmarks/bench_*.py; do \
+	    echo; echo "== $$script"; $(VENV_PYTHON) "$$script"; done
+
+clean:  ## Remove the demo, caches and build outputs (not .venv, not other runs)
+	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find cmunet_monai data_prep bundles tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,6 @@
+"""Losses that MONAI lacks; Dice and cross-entropy are MONAI's."""
+
+from cmunet_monai.losses.info_nce import InfoNCELoss
+from cmunet_monai.losses.masked_mse import MaskedMSELoss
+
+__all__ = ["InfoNCELoss", "MaskedMSELoss"]

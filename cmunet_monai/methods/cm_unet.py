@@ -1,0 +1,159 @@
+"""CM-UNet: a masked autoencoder and a contrastive momentum branch on one UNet."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from cmunet_monai.losses import InfoNCELoss, MaskedMSELoss
+from cmunet_monai.methods.base import PretrainingMethod, Reconstruction, hide
+from cmunet_monai.networks import ProjectionHead, UNet, UNetDecoder
+
+
+class CMUNet(PretrainingMethod):
+    """Contrastive masked UNet.
+
+    View A, with 65% of its patches hidden, is reconstructed; an embedding of it is pulled towards that of the whole
+    view B, seen by a momentum copy of the encoder, and away from those of the other frames of the batch.
+
+    Embeddings, by `embedding`:
+        `pooled`: the bottleneck of each branch, averaged over its positions (1024 -> projector). Any image size; one
+            decoder. The idea of the original CMAE (Huang et al. 2024).
+        `flattened`: the published one. A feature decoder with its own weights gives a map of `head_channels`, averaged
+            over its channels and flattened (224 * 224 = 50,176 values); the momentum branch reaches the same length by
+            a 1x1 adapter (1024 -> 256 channels of 14 x 14). Fixed image size. With 2-channel heads and the default UNet
+            121,494,084 parameters are trained (121,493,954 with 1-channel heads), the adapter not counted.
+
+    Args:
+        network: the UNet that fine-tuning starts from.
+        embedding: see above.
+        image_size: height and width of the views in pixels; needed for `flattened`.
+        lambda_c: weight of the contrastive loss beside the reconstruction loss.
+        temperature: of InfoNCE.
+        momentum: of the exponential moving average after each step. Parameters are averaged; BatchNorm in the momentum
+            branch normalises with the statistics of its own batch, and its running statistics are its own.
+        patch_size: side of a masked patch in pixels.
+        normalise_targets: normalise each hidden patch of the target (He et al. 2022). The paper compares raw pixels.
+        head_channels: of the pixel and feature heads. With 2, as published, the reconstruction is the last channel.
+        train_adapter: train the adapter, on momentum features that are detached; otherwise it stays as initialised.
+        hidden_features: of projector and predictor.
+        embedding_features: of the contrastive space.
+    Raises:
+        ValueError: for an unknown `embedding`, or `flattened` without a fitting `image_size`.
+    Source: Challier et al. 2025, section III. Deviations: per-patch target normalisation by default; masks are drawn
+        for each image, and the projectors see the same coordinates; the adapter is a fixed layer (the authors' code
+        draws it anew in every forward pass, and applies one mask to the whole batch).
+    """
+
+    def __init__(
+        self,
+        network: UNet,
+        *,
+        embedding: Literal["pooled", "flattened"] = "flattened",
+        image_size: tuple[int, int] | None = (224, 224),
+        lambda_c: float = 1.0,
+        temperature: float = 0.07,
+        momentum: float = 0.996,
+        patch_size: int = 16,
+        normalise_targets: bool = True,
+        head_channels: int = 1,
+        train_adapter: bool = False,
+        hidden_features: int = 1536,
+        embedding_features: int = 256,
+    ) -> None:
+        super().__init__(network)
+        if embedding not in ("pooled", "flattened"):
+            raise ValueError(f"`embedding` must be 'pooled' or 'flattened', got {embedding!r}")
+        self.embedding = embedding
+        self.lambda_c = lambda_c
+        self.momentum = momentum
+        self.patch_size = patch_size
+        self.pixel_head = nn.Conv2d(network.channels[0], head_channels, kernel_size=1)
+        if embedding == "flattened":
+            features = self._flattened_length(image_size)
+            self.image_size = tuple(image_size or ())
+            self.feature_decoder = UNetDecoder(network.channels)
+            self.feature_head = nn.Conv2d(network.channels[0], head_channels, kernel_size=1)
+            self.adapter = nn.Conv2d(network.channels[-1], network.divisor**2, kernel_size=1)
+            self.adapter.requires_grad_(train_adapter)
+        else:
+            features = network.channels[-1]
+        self.projector = ProjectionHead(features, hidden_features, embedding_features)
+        self.predictor = ProjectionHead(embedding_features, hidden_features, embedding_features)
+        self.momentum_encoder = deepcopy(network.encoder).requires_grad_(False)
+        self.momentum_projector = deepcopy(self.projector).requires_grad_(False)
+        self.masked_mse = MaskedMSELoss(patch_size, normalise_targets=normalise_targets)
+        self.info_nce = InfoNCELoss(temperature, detach_target=not (embedding == "flattened" and train_adapter))
+
+    def forward(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            views: `view_a` and `view_b`, (B, 1, H, W) z-scored, and `mask`, (B, 1, H / patch_size, W / patch_size)
+                bool, True = hidden. H and W must be multiples of the UNet's divisor.
+        Returns:
+            `loss` = `reconstruction` + lambda_c * `contrast`, and the two parts.
+        """
+        features = self.network.encoder(hide(views["view_a"], views["mask"], self.patch_size))
+        reconstruction = self.masked_mse(self._pixels(features), views["view_a"], views["mask"])
+        prediction = self.predictor(self.projector(self._online_embedding(features)))
+        contrast = self.info_nce(prediction, self.momentum_projector(self._momentum_embedding(views["view_b"])))
+        return {
+            "loss": reconstruction + self.lambda_c * contrast,
+            "reconstruction": reconstruction,
+            "contrast": contrast,
+        }
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the momentum encoder and projector towards the online ones."""
+        for online, average in (
+            (self.network.encoder, self.momentum_encoder),
+            (self.projector, self.momentum_projector),
+        ):
+            for source, target in zip(online.parameters(), average.parameters(), strict=True):
+                target.lerp_(source, 1 - self.momentum)
+
+    @torch.no_grad()
+    def reconstruct(self, views: Mapping[str, Tensor]) -> Reconstruction:
+        """Hidden patches of view A as the pixel decoder fills them (normalised targets: in each patch's own scale)."""
+        image, mask = views["view_a"], views["mask"]
+        masked = hide(image, mask, self.patch_size)
+        pixels = self._pixels(self.network.encoder(masked)).float()
+        if self.masked_mse.normalise_targets:
+            pixels = _to_patch_scale(pixels, image, self.patch_size)
+        return Reconstruction(image, masked, masked + pixels - hide(pixels, mask, self.patch_size))
+
+    def _pixels(self, features: list[Tensor]) -> Tensor:
+        return self.pixel_head(self.network.decoder(features))[:, -1:]
+
+    def _online_embedding(self, features: list[Tensor]) -> Tensor:
+        if self.embedding == "pooled":
+            return features[-1].mean(dim=(-2, -1))
+        return self.feature_head(self.feature_decoder(features)).mean(dim=1).flatten(1)
+
+    def _momentum_embedding(self, view: Tensor) -> Tensor:
+        with torch.no_grad():
+            bottleneck = self.momentum_encoder(view)[-1]
+        if self.embedding == "pooled":
+            return bottleneck.mean(dim=(-2, -1))
+        return self.adapter(bottleneck).flatten(1)
+
+    def _flattened_length(self, image_size: tuple[int, int] | None) -> int:
+        divisor = self.network.divisor
+        if image_size is None or image_size[0] % divisor or image_size[1] % divisor:
+            raise ValueError(
+                f"the flattened embedding needs `image_size`, the views' height and width in multiples of {divisor}; "
+                f"got {image_size}"
+            )
+        return image_size[0] * image_size[1]
+
+
+def _to_patch_scale(pixels: Tensor, image: Tensor, patch_size: int) -> Tensor:
+    """Give each patch of `pixels` the mean and standard deviation of that patch of `image`; (B, 1, H, W)."""
+    batch, _, height, width = image.shape
+    shape = (batch, 1, height // patch_size, patch_size, width // patch_size, patch_size)
+    variance, mean = torch.var_mean(image.reshape(shape), dim=(3, 5), keepdim=True)
+    return (pixels.reshape(shape) * variance.sqrt() + mean).reshape(image.shape)

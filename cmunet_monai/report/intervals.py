@@ -1,0 +1,225 @@
+"""Summaries of per-image metrics, and bootstrap intervals of their means.
+
+What is resampled are the units that are independent: groups of images (patients, or near-duplicate frames), and
+training runs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+Values = Sequence[float] | np.ndarray | Tensor
+Table = Sequence[Sequence[float]] | np.ndarray | Tensor
+Labels = Sequence[object] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its bootstrap percentile interval, in the unit of the values.
+
+    Attributes:
+        mean: over all defined values. lower, upper: the interval; level: its coverage, in (0, 1).
+        n: defined values. undefined: values that were NaN and left out.
+    """
+
+    mean: float
+    lower: float
+    upper: float
+    level: float
+    n: int
+    undefined: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How per-image values are spread, in their unit.
+
+    Attributes:
+        n: defined values. undefined: values that were NaN and left out of everything else.
+        mean, percentile_5, percentile_95: NaN where nothing is defined. The bad tail of a score is its 5th percentile,
+            that of a distance its 95th.
+        failure_rate: share of the defined values below the threshold; None where no threshold was given.
+    """
+
+    n: int
+    undefined: int
+    mean: float
+    percentile_5: float
+    percentile_95: float
+    failure_rate: float | None
+
+
+def _as_floats(values: Values | Table, name: str, ndim: int) -> np.ndarray:
+    array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
+    if array.ndim != ndim or array.size == 0:
+        wanted = "(N,)" if ndim == 1 else "(runs, images)"
+        raise ValueError(f"`{name}` must be {wanted} and not empty, got {array.shape}")
+    if np.isinf(array).any():
+        raise ValueError(f"`{name}` must be finite or NaN, got inf")
+    return array
+
+
+def _group_indices(labels: Labels | None, count: int, name: str) -> np.ndarray:
+    """The group number of each of `count` units, counted from 0; each its own group where `labels` is None."""
+    if labels is None:
+        return np.arange(count)
+    if len(labels) != count:
+        raise ValueError(f"`{name}` must have one label for each of {count} units, got {len(labels)}")
+    numbers: dict[object, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels])
+
+
+def _check_bootstrap(level: float, resamples: int) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must be between 0 and 1, got {level}")
+    if resamples < 1:
+        raise ValueError(f"`resamples` must be at least 1, got {resamples}")
+
+
+def _draws(rng: np.random.Generator, groups: int, resamples: int) -> np.ndarray:
+    """(resamples, groups) float64: how often each is drawn when as many are drawn, with replacement, as there are."""
+    return rng.multinomial(groups, np.full(groups, 1.0 / groups), size=resamples).astype(np.float64)
+
+
+def _percentile_interval(means: np.ndarray, level: float) -> tuple[float, float]:
+    lower, upper = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return float(lower), float(upper)
+
+
+def bootstrap_interval(
+    values: Values, groups: Labels | None = None, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap interval of the mean of per-image values.
+
+    Whole groups are drawn with replacement; the statistic is the mean over the images of the drawn groups.
+
+    Args:
+        values: (N,) one value per image. NaN (undefined) values are left out and counted.
+        groups: (N,) patient or near-duplicate group of each image; None takes each image as a group of its own.
+        level: coverage of the interval.
+        resamples: number of bootstrap samples.
+        seed: the same seed gives the same interval.
+    Returns:
+        Interval; the mean is NaN where nothing is defined, the bounds where fewer than two groups have a defined value
+        (one group says nothing about how groups differ).
+    Raises:
+        ValueError: if `values` is not (N,), is empty or holds inf, `groups` has another length, or an option is out of
+            range.
+    Source: Efron and Tibshirani 1993, chapter 13; resampling of clusters: Davison and Hinkley 1997, section 3.8.
+    """
+    array = _as_floats(values, "values", 1)
+    _check_bootstrap(level, resamples)
+    group_of = _group_indices(groups, len(array), "groups")
+    defined = ~np.isnan(array)
+    array, n = array[defined], int(defined.sum())
+    undefined = len(defined) - n
+    if n == 0:
+        return Interval(float("nan"), float("nan"), float("nan"), level, 0, undefined)
+    mean = float(array.mean())
+    _, group_of = np.unique(group_of[defined], return_inverse=True)  # groups left without a value are not drawn
+    counts = np.bincount(group_of)
+    if len(counts) < 2:
+        return Interval(mean, float("nan"), float("nan"), level, n, undefined)
+    # deviations from the mean, so that constant values give an interval of exactly no width
+    sums = np.bincount(group_of, weights=array - mean)
+    draws = _draws(np.random.default_rng(seed), len(counts), resamples)
+    lower, upper = _percentile_interval(draws @ sums / (draws @ counts), level)
+    return Interval(mean, mean + lower, mean + upper, level, n, undefined)
+
+
+def hierarchical_bootstrap(
+    values: Table,
+    baseline: Table | None = None,
+    *,
+    groups: Labels | None = None,
+    run_groups: Labels | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of a mean over training runs and images, or of two methods' paired difference.
+
+    Each bootstrap sample draws runs with replacement, then groups of images with replacement, and averages over all
+    their cells. All drawn runs are measured on the same drawn images, as all runs were measured on the same images:
+    drawing images anew for each run would average the luck of the images away, which no number of runs does.
+
+    Args:
+        values: (runs, images) one value per run and image, for example three label draws by 200 images. NaN cells are
+            left out and counted.
+        baseline: (runs, images) the other method with the same draws, seeds and images in the same order; the interval
+            is then that of `values - baseline`, over the cells where both are defined.
+        groups: (images,) patient or near-duplicate group of each image; None takes each image as a group of its own.
+        run_groups: (runs,) label draw of each run, where several seeds share a draw: whole draws are then drawn. None
+            takes each run as a draw of its own.
+        level: coverage of the interval.
+        resamples: number of bootstrap samples.
+        seed: the same seed gives the same interval.
+    Returns:
+        Interval over the cells. With few draws it is too narrow: the share of the variance that comes from k draws is
+        underestimated by the factor (k - 1) / k, so state k beside it. NaN bounds where fewer than two draws or two
+        groups of images have a defined value.
+    Raises:
+        ValueError: if an array is not (runs, images), is empty or holds inf, the two shapes or the numbers of labels do
+            not fit, or an option is out of range; if there is only one run (then `bootstrap_interval` is meant).
+    Source: Owen 2007, "The pigeonhole bootstrap".
+    """
+    table = _as_floats(values, "values", 2)
+    if baseline is not None:
+        other = _as_floats(baseline, "baseline", 2)
+        if other.shape != table.shape:
+            raise ValueError(f"`values` and `baseline` must have the same shape, got {table.shape} and {other.shape}")
+        table = table - other
+    _check_bootstrap(level, resamples)
+    runs, images = table.shape
+    if runs < 2:
+        raise ValueError(f"`values` must have at least two runs, got {runs}; use bootstrap_interval for one")
+    run_group_of = _group_indices(run_groups, runs, "run_groups")
+    image_group_of = _group_indices(groups, images, "groups")
+    defined = ~np.isnan(table)
+    n = int(defined.sum())
+    undefined = table.size - n
+    if n == 0:
+        return Interval(float("nan"), float("nan"), float("nan"), level, 0, undefined)
+    mean = float(table[defined].mean())
+    # cells summed over the blocks (draw, image group); blocks are what is drawn
+    run_groups_used, block_row = np.unique(run_group_of[defined.any(axis=1)], return_inverse=True)
+    image_groups_used, block_column = np.unique(image_group_of[defined.any(axis=0)], return_inverse=True)
+    if len(run_groups_used) < 2 or len(image_groups_used) < 2:
+        return Interval(mean, float("nan"), float("nan"), level, n, undefined)
+    kept = np.ix_(defined.any(axis=1), defined.any(axis=0))
+    block = block_row[:, None] * len(image_groups_used) + block_column
+    shape = (len(run_groups_used), len(image_groups_used))
+    deviations = np.where(defined, table - mean, 0.0)[kept]
+    sums = np.bincount(block.ravel(), weights=deviations.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
+    counts = np.bincount(block.ravel(), weights=defined[kept].ravel(), minlength=shape[0] * shape[1]).reshape(shape)
+    rng = np.random.default_rng(seed)
+    run_draws, image_draws = _draws(rng, shape[0], resamples), _draws(rng, shape[1], resamples)
+    totals = ((run_draws @ counts) * image_draws).sum(axis=1)
+    drawn = totals > 0  # a sample can hit undefined cells only; it has no mean
+    means = ((run_draws @ sums) * image_draws).sum(axis=1)[drawn] / totals[drawn]
+    lower, upper = _percentile_interval(means, level)
+    return Interval(mean, mean + lower, mean + upper, level, n, undefined)
+
+
+def summarise(values: Values, *, failure_below: float | None = None) -> Summary:
+    """Mean, tails, failure rate and number of undefined values of a per-image metric.
+
+    Args:
+        values: (N,) one value per image; NaN (undefined) values are counted and left out of everything else.
+        failure_below: values below it are failures, for example 0.5 for Dice (an empty prediction has a Dice of 0).
+    Returns:
+        Summary in the unit of the values; percentiles are linearly interpolated.
+    Raises:
+        ValueError: if `values` is not (N,), is empty or holds inf.
+    """
+    array = _as_floats(values, "values", 1)
+    defined = array[~np.isnan(array)]
+    undefined = len(array) - len(defined)
+    if len(defined) == 0:
+        rate = None if failure_below is None else float("nan")
+        return Summary(0, undefined, float("nan"), float("nan"), float("nan"), rate)
+    percentile_5, percentile_95 = np.percentile(defined, [5, 95])
+    rate = None if failure_below is None else float((defined < failure_below).mean())
+    return Summary(len(defined), undefined, float(defined.mean()), float(percentile_5), float(percentile_95), rate)

@@ -1,0 +1,97 @@
+"""Two overlapping views of one frame, a few pixels apart."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Randomizable
+
+
+def resized_crop(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+    """(H, W) float32 -> (size, size): the box (top, left, height, width), enlarged by bicubic interpolation."""
+    top, left, height, width = box
+    crop = np.ascontiguousarray(image[top : top + height, left : left + width])
+    shrinks = height > size or width > size
+    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+class RandPairedViewsd(MapTransform, Randomizable):
+    """Views A and B of a frame: one random resized crop and flip for both, then a shifted crop and, for B, noise.
+
+    Args:
+        keys: the frame, (1, H, W) float, z-scored.
+        view_keys: where views A and B go, each (1, view_size, view_size) float32.
+        base_size: side in pixels of the shared random resized crop.
+        view_size: side in pixels of a view.
+        max_shift: largest offset of a view in the base, in pixels along each axis; drawn for A and B apart.
+        shift_a: False keeps A at offset 0, as the authors' code does; the paper shifts both.
+        area: smallest and largest share of the frame's area in the random resized crop.
+        aspect: smallest and largest ratio of its sides.
+        flip_prob: probability of a flip along the first spatial axis (MONAI reads frames as (x, y): left and right).
+        noise_std: standard deviation of B's Gaussian noise, in those of the frame.
+        allow_missing_keys: as in MONAI.
+    Raises:
+        ValueError: if a shifted view would leave the base, or the frame is not (1, H, W).
+    Source: Challier et al. 2025, section III-A1; sizes, area and aspect from the authors' code.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        view_keys: tuple[str, str] = ("view_a", "view_b"),
+        base_size: int = 256,
+        view_size: int = 224,
+        max_shift: int = 31,
+        shift_a: bool = True,
+        area: tuple[float, float] = (0.2, 1.0),
+        aspect: tuple[float, float] = (3 / 4, 4 / 3),
+        flip_prob: float = 0.5,
+        noise_std: float = 0.1,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if not 0 <= max_shift <= base_size - view_size:
+            raise ValueError(
+                f"`max_shift` must be in 0 .. base_size - view_size = {base_size - view_size}, got {max_shift}"
+            )
+        self.view_keys = tuple(view_keys)
+        self.base_size = base_size
+        self.view_size = view_size
+        self.max_shift = max_shift
+        self.shift_a = shift_a
+        self.area = tuple(area)
+        self.aspect = tuple(aspect)
+        self.flip_prob = flip_prob
+        self.noise_std = noise_std
+
+    def crop_box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Draw the random resized crop (top, left, height, width); the largest square if ten draws do not fit."""
+        for _ in range(10):
+            pixels = height * width * self.R.uniform(*self.area)
+            ratio = np.exp(self.R.uniform(*np.log(self.aspect)))
+            rows, columns = round((pixels / ratio) ** 0.5), round((pixels * ratio) ** 0.5)
+            if 0 < rows <= height and 0 < columns <= width:
+                return self.R.randint(height - rows + 1), self.R.randint(width - columns + 1), rows, columns
+        side = min(height, width)
+        return (height - side) // 2, (width - side) // 2, side, side
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        row = dict(data)
+        for key in self.key_iterator(row):
+            image = np.asarray(row[key], dtype=np.float32)
+            if image.ndim != 3 or image.shape[0] != 1:
+                raise ValueError(f"`{key}` must be (1, H, W), got {image.shape}")
+            base = resized_crop(image[0], self.crop_box(*image.shape[1:]), self.base_size)
+            if self.R.random_sample() < self.flip_prob:
+                base = base[::-1]
+            for name, shifts in zip(self.view_keys, (self.shift_a, True), strict=True):
+                top, left = self.R.randint(self.max_shift + 1, size=2) if shifts else (0, 0)
+                view = base[top : top + self.view_size, left : left + self.view_size].copy()
+                if name == self.view_keys[1]:
+                    view += self.noise_std * self.R.standard_normal(view.shape).astype(np.float32)
+                row[name] = torch.from_numpy(view[None])
+        return row
