@@ -1,0 +1,26 @@
+"""What a handler of MONAI or ignite does not do."""
+
+from cmunet_monai.engines.handlers.csv_log import CSVLog, named_losses
+from cmunet_monai.engines.handlers.evaluation import EvaluationReport
+from cmunet_monai.engines.handlers.non_finite import StopOnNonFiniteLoss
+from cmunet_monai.engines.handlers.progress import ProgressBar
+from cmunet_monai.engines.handlers.reconstruction import ReconstructionPictures
+from cmunet_monai.engines.handlers.resume import ResumableCheckpoint
+from cmunet_monai.engines.handlers.save_masks import SaveMasks
+from cmunet_monai.engines.handlers.save_weights import SaveUNetWeights
+from cmunet_monai.engines.handlers.set_data_epoch import SetDataEpoch
+from cmunet_monai.engines.handlers.validation import ValidationRecord
+
+__all__ = [
+    "CSVLog",
+    "EvaluationReport",
+    "ProgressBar",
+    "ReconstructionPictures",
+    "ResumableCheckpoint",
+    "SaveMasks",
+    "SaveUNetWeights",
+    "SetDataEpoch",
+    "StopOnNonFiniteLoss",
+    "ValidationRecord",
+    "named_losses",
+]

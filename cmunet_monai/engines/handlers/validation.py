@@ -1,0 +1,64 @@
+"""The validations of a run, and the weights of the best one."""
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch import nn
+
+from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.engines.handlers.resume import is_main_process
+from cmunet_monai.networks import save_unet_weights
+
+
+class ValidationRecord:
+    """Write one row a validation to a CSV file, and keep the weights of the best epoch. Attach to the evaluator.
+
+    The file is the only memory: a resumed run drops the rows of the epochs that it repeats, and compares with those
+    that are left. MONAI's `CheckpointSaver` forgets the best value when a run is interrupted, and writes pickles.
+
+    Args:
+        path: CSV file; columns are `epoch` and the evaluator's metrics.
+        network: the UNet (or its wrapper in distributed training).
+        best_weights: `.safetensors` file for the weights of the best epoch.
+        metric: the metric that decides, larger is better; on a tie, and where it is NaN, the earlier epoch stays.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        network: nn.Module,
+        best_weights: str | os.PathLike[str],
+        *,
+        metric: str = "mean_dice",
+    ) -> None:
+        self.path = Path(path)
+        self.network = network
+        self.best_weights = Path(best_weights)
+        self.metric = metric
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if not is_main_process():
+            return
+        epoch = engine.state.epoch
+        earlier = [row for row in self._read() if int(row["epoch"]) < epoch]
+        metrics: dict[str, Any] = {name: float(value) for name, value in engine.state.metrics.items()}
+        if all(not float(row[self.metric]) >= metrics[self.metric] for row in earlier):
+            save_unet_weights(self.network, self.best_weights, epoch=epoch, **metrics)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=["epoch", *metrics], extrasaction="ignore", restval="")
+        writer.writeheader()
+        writer.writerows([*earlier, {"epoch": epoch} | {name: f"{value:.6f}" for name, value in metrics.items()}])
+        write_text_atomic(self.path, text.getvalue())
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))

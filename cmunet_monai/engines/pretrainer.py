@@ -1,0 +1,73 @@
+"""The one pre-training loop, on MONAI's trainer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.engines import SupervisedTrainer
+from monai.inferers import Inferer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from cmunet_monai.engines.handlers import StopOnNonFiniteLoss
+
+
+class Pretrainer(SupervisedTrainer):
+    """Train a `PretrainingMethod` on views of unlabelled frames.
+
+    Args:
+        device: where the method is trained.
+        max_epochs: epochs of the whole run, those before an interruption included.
+        train_data_loader: gives dictionaries of views.
+        method: the method, or its `DistributedDataParallel`; it is brought to the channels-last memory format.
+        optimizer: of the method's parameters. The method's `after_step` runs after each of its steps.
+        inferer: how the method is called; `cmunet_monai.inferers.AutocastInferer` for bfloat16.
+        settings: further arguments of MONAI's `SupervisedTrainer`, such as `train_handlers`.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: torch.device,
+        max_epochs: int,
+        train_data_loader: DataLoader,
+        method: nn.Module,
+        optimizer: Optimizer,
+        inferer: Inferer | None = None,
+        train_handlers: Sequence[Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        method.to(memory_format=torch.channels_last)
+        inner = getattr(method, "module", method)
+        optimizer.register_step_post_hook(lambda *_: inner.after_step())
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=method,
+            optimizer=optimizer,
+            loss_function=total_loss,
+            inferer=inferer,
+            prepare_batch=prepare_views,
+            decollate=False,
+            train_handlers=[StopOnNonFiniteLoss(), *(train_handlers or [])],
+            **settings,
+        )
+
+
+def prepare_views(
+    batch: Mapping[str, Any], device: torch.device | str | None = None, non_blocking: bool = False, **_: Any
+) -> tuple[dict[str, Tensor], None]:
+    """The tensors of a batch as plain tensors on the device; images channels-last. There is no target."""
+    views = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+    moved = {key: torch.as_tensor(value).to(device, non_blocking=non_blocking) for key, value in views.items()}
+    return {
+        key: value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
+        for key, value in moved.items()
+    }, None
+
+
+def total_loss(losses: Mapping[str, Tensor], _: None) -> Tensor:
+    """The loss that is minimised, of a method's named losses."""
+    return losses["loss"]

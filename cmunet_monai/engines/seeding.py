@@ -1,0 +1,41 @@
+"""Randomness that depends on (seed, epoch, sample) alone: not on workers, order, or where a run was interrupted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from monai.data import CacheDataset
+from monai.transforms import Compose
+
+
+class SeededCacheDataset(CacheDataset):
+    """MONAI's `CacheDataset` whose random transforms are seeded anew for every sample of every epoch.
+
+    The same (seed, epoch, index) gives the same sample with any number of workers and in a resumed run, which MONAI's
+    per-worker state does not. `set_epoch` is called at each epoch's start by `SetDataEpoch` (workers are started anew
+    each epoch, so they see it; `persistent_workers` must stay off).
+
+    Args:
+        data: rows of the data list.
+        transform: transforms; those before the first random one are applied once and cached.
+        seed: seed of the run.
+        settings: further arguments of `CacheDataset`.
+    Raises:
+        ValueError: if `data` is empty.
+    """
+
+    def __init__(self, data: Sequence[Any], transform: Sequence[Any] | Compose, *, seed: int = 0, **settings: Any):
+        if not data:
+            raise ValueError("`data` is empty: the data list has no row in this list")
+        self.seed = seed
+        self.epoch = 0
+        super().__init__(data, transform if isinstance(transform, Compose) else Compose(transform), **settings)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the epoch whose samples are drawn next."""
+        self.epoch = epoch
+
+    def _transform(self, index: int) -> Any:
+        state = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]
+        self.transform.set_random_state(seed=int(state))
+        return super()._transform(index)

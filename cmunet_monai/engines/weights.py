@@ -1,0 +1,42 @@
+"""Where a segmentation model's weights come from, as steps of a bundle's `initialize`."""
+
+import logging
+import os
+
+from torch import nn
+
+from cmunet_monai.networks import WeightsReport, load_unet_weights
+
+logger = logging.getLogger(__name__)
+
+
+def start_from(network: nn.Module, pretrained_weights: str | os.PathLike[str] | None) -> WeightsReport | None:
+    """Load pre-trained weights where a file is named, and say what was loaded; else say that training is from scratch.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_unet_weights`; also if no convolution of the file fits the network.
+    """
+    if pretrained_weights is None:
+        logger.info("no pre-trained weights are given: training from scratch")
+        return None
+    report = load_unet_weights(network, pretrained_weights)
+    weights = [key for key in report.loaded if key.endswith(".weight")]
+    if not weights:  # BatchNorm's counters have one shape in every network
+        raise ValueError(f"no convolution of {pretrained_weights} fits this network: trained with other channels?")
+    logger.info("starting from the pre-trained weights %s: %s", pretrained_weights, report)
+    return report
+
+
+def load_trained(network: nn.Module, weights: str | os.PathLike[str]) -> WeightsReport:
+    """Load the weights of a trained segmentation model, all of them.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file and the network differ in any key or shape (a pre-trained UNet has no head).
+    """
+    report = load_unet_weights(network, weights)
+    if report.missing or report.skipped:
+        raise ValueError(
+            f"{weights} is not a trained model of this network (same channels and configs as in training?): {report}"
+        )
+    return report
