@@ -6,7 +6,19 @@ The parts are imported when they are first named, so that `import cmunet_monai` 
 from importlib import import_module
 from types import ModuleType
 
-PARTS = ("engines", "inferers", "losses", "methods", "metrics", "networks", "report", "transforms", "writers")
+PARTS = (
+    "engines",
+    "inferers",
+    "losses",
+    "methods",
+    "metrics",
+    "networks",
+    "readers",
+    "report",
+    "study",
+    "transforms",
+    "writers",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -38,8 +38,8 @@ class Pretrainer(SupervisedTrainer):
         train_handlers: Sequence[Any] | None = None,
         **settings: Any,
     ) -> None:
-        method.to(memory_format=torch.channels_last)
-        inner = getattr(method, "module", method)
+        inner: Any = getattr(method, "module", method)
+        inner.to(memory_format=torch.channels_last)
         optimizer.register_step_post_hook(lambda *_: inner.after_step())
         super().__init__(
             device=device,

@@ -71,8 +71,8 @@ class RandPairedViewsd(MapTransform, Randomizable):
     def crop_box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Draw the random resized crop (top, left, height, width); the largest square if ten draws do not fit."""
         for _ in range(10):
-            pixels = height * width * self.R.uniform(*self.area)
-            ratio = np.exp(self.R.uniform(*np.log(self.aspect)))
+            pixels = height * width * self.R.uniform(self.area[0], self.area[1])
+            ratio = np.exp(self.R.uniform(np.log(self.aspect[0]), np.log(self.aspect[1])))
             rows, columns = round((pixels / ratio) ** 0.5), round((pixels * ratio) ** 0.5)
             if 0 < rows <= height and 0 < columns <= width:
                 return self.R.randint(height - rows + 1), self.R.randint(width - columns + 1), rows, columns

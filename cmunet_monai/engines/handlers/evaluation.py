@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -64,10 +65,12 @@ class EvaluationReport:
         self.data = {str(row[CommonKeys.IMAGE]): row for row in data}
         if not data:
             raise ValueError("`data` is empty: the data list has no row in this list")
-        ids = [image_id(row) for row in data]
-        repeated = sorted({name for name in ids if ids.count(name) > 1})
+        files = Counter(file_name(image_id(row)) for row in data)
+        repeated = [image_id(row) for row in data if files[file_name(image_id(row))] > 1]
         if repeated:
-            raise ValueError(f"ids must be unique, but {', '.join(repeated[:5])} occur more than once")
+            raise ValueError(
+                f"ids name the files of an image and must be unique, but {', '.join(repeated[:6])} occur twice"
+            )
         self.output_dir = Path(output_dir)
         self.facts = dict(facts or {})
         self.rows: list[dict[str, Any]] = []
@@ -88,14 +91,15 @@ class EvaluationReport:
         self.seconds = perf_counter() - self.begin
 
     def measure(self, engine: Engine) -> None:
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+        state: Any = engine.state
+        for item, output in zip(state.batch, state.output, strict=True):
             source = str(output[CommonKeys.IMAGE].meta["filename_or_obj"])
             facts = self.data[source]
             mask, label = output[CommonKeys.PRED].cpu(), output[CommonKeys.LABEL].cpu()
             if mask.shape != label.shape:
                 size, expected = tuple(label.shape[1:]), tuple(mask.shape[1:])
                 raise ValueError(f"the label of {image_id(facts)} is {size} (W, H), its frame {expected}")
-            row = measure_pair(mask, label, facts) | {"seconds": self.seconds / len(engine.state.output)}
+            row = measure_pair(mask, label, facts) | {"seconds": self.seconds / len(state.output)}
             self.rows.append(row)
             name = file_name(row["id"])
             write_mask(mask, self.output_dir / "masks" / name)

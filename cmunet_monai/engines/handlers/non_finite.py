@@ -1,5 +1,7 @@
 """Stop at the first loss that is not finite, before it reaches the weights."""
 
+from typing import Any
+
 import torch
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
@@ -17,7 +19,8 @@ class StopOnNonFiniteLoss:
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        loss = engine.state.output[CommonKeys.LOSS].detach()
+        output: Any = engine.state.output
+        loss = output[CommonKeys.LOSS].detach()
         if not torch.isfinite(loss).all():
             raise RuntimeError(
                 f"the loss is {float(loss.sum())} at epoch {engine.state.epoch}, iteration {engine.state.iteration}: "

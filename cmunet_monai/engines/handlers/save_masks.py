@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
@@ -40,7 +41,8 @@ class SaveMasks:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+        state: Any = engine.state
+        for item, output in zip(state.batch, state.output, strict=True):
             mask = output[CommonKeys.PRED].cpu()
             source = Path(output[CommonKeys.IMAGE].meta["filename_or_obj"])
             relative = source.relative_to(self.frames_dir)

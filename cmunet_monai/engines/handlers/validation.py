@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class ValidationRecord:
         epoch = engine.state.epoch
         earlier = [row for row in self._read() if int(row["epoch"]) < epoch]
         metrics: dict[str, Any] = {name: float(value) for name, value in engine.state.metrics.items()}
-        if all(not float(row[self.metric]) >= metrics[self.metric] for row in earlier):
+        if not earlier or _score(metrics[self.metric]) > max(_score(float(row[self.metric])) for row in earlier):
             save_unet_weights(self.network, self.best_weights, epoch=epoch, **metrics)
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=["epoch", *metrics], extrasaction="ignore", restval="")
@@ -62,3 +63,7 @@ class ValidationRecord:
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
+
+
+def _score(value: float) -> float:
+    return -math.inf if math.isnan(value) else value

@@ -1,0 +1,53 @@
+"""`python -m cmunet_monai VERB`: the verbs of this package; each is imported only when it is called."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+# verb -> (module whose `main(argv)` returns the exit code, what it does)
+VERBS = {
+    "check": ("cmunet_monai.check.command", "name every mistake in a bundle run before it starts"),
+    "study": ("cmunet_monai.study.command", "fine-tune several starts on several draws of labelled images"),
+    "report": ("cmunet_monai.report.command", "table of a study, with intervals and paired differences"),
+}
+# Named here so that they can be found; `python -m data_prep VERB --help` describes them.
+DATA_PREP_VERBS = {
+    "arcade": "read the published ARCADE layout into frames, masks and a data list",
+    "split": "write the data lists of the study protocol from one data list",
+    "synthesize": "make synthetic angiograms with exact masks",
+}
+
+
+def usage() -> str:
+    """The text of `--help`."""
+    lines = ["usage: python -m cmunet_monai VERB [--help | arguments]", ""]
+    lines += [f"  {verb:<12}{text}" for verb, (_, text) in VERBS.items()]
+    lines += ["", "Data come from a package of their own: python -m data_prep VERB", ""]
+    lines += [f"  {verb:<12}{text}" for verb, text in DATA_PREP_VERBS.items()]
+    lines += ["", "Training, evaluation and inference run by MONAI: python -m monai.bundle run (see README.md)"]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Returns:
+        Its exit code: 0 for success, 2 for a mistake of the user's, named on standard error.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    verb, *rest = arguments
+    if verb not in VERBS:
+        print(f"error: there is no verb `{verb}`; there are {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    try:
+        return int(importlib.import_module(VERBS[verb][0]).main(rest))
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

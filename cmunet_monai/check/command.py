@@ -1,0 +1,41 @@
+"""The verb: `python -m cmunet_monai check`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+USAGE = """\
+usage: python -m cmunet_monai check --bundle_root B --config_file "['TRAIN.json','OVERLAY.json']" [--ID VALUE ...]
+
+Takes the arguments of `python -m monai.bundle run`, and names every mistake that can be seen before the run:
+unknown override and overlay ids (MONAI ignores them in silence) with the nearest right one, files that are not
+valid JSON, references to nothing, targets that cannot be imported, arguments that they do not take, missing
+packages and files, lists that are empty, overlap or lack labels. Nothing is trained and nothing is written.
+
+It imports the modules that the config names, as a run does: check and run only bundles that you trust.
+
+exit code: 0 where the run can start, 2 where it should not (each mistake on a line of its own)
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check one run; print what is wrong to standard error, or one line of summary."""
+    if not argv or {"-h", "--help"} & set(argv):
+        print(USAGE, end="", file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    from cmunet_monai.check import check_run, parse_arguments  # imports MONAI: seconds
+
+    arguments = parse_arguments(argv)
+    report = check_run(arguments)
+    files = " + ".join(Path(name).name for name in arguments.config_files)
+    for problem in report.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if report.problems:
+        print(f"{files}: {len(report.problems)} problem(s), not ready to run", file=sys.stderr)
+        return 2
+    rows = ", ".join(f"{name} {count}" for name, count in (report.rows or {}).items())
+    print(
+        f"{files}: ready to run ({report.components} components, {len(arguments.overrides)} override(s)"
+        + (f", rows: {rows})" if rows else ")")
+    )
+    return 0
