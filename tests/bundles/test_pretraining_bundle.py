@@ -152,4 +152,4 @@ def test_a_list_without_frames_is_named(dataset, tmp_path):
     while error is not None:
         causes.append(str(error))
         error = error.__cause__
-    assert any("data list has no row" in cause for cause in causes)
+    assert any("the list `pretraining` of" in cause and "is empty" in cause for cause in causes)
