@@ -14,15 +14,12 @@ def start_from(network: nn.Module, pretrained_weights: str | os.PathLike[str] | 
     """Load pre-trained weights where a file is named, and say what was loaded; else say that training is from scratch.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_unet_weights`; also if no convolution of the file fits the network.
+        FileNotFoundError, ValueError: as `load_unet_weights`.
     """
     if pretrained_weights is None:
         logger.info("no pre-trained weights are given: training from scratch")
         return None
     report = load_unet_weights(network, pretrained_weights)
-    weights = [key for key in report.loaded if key.endswith(".weight")]
-    if not weights:  # BatchNorm's counters have one shape in every network
-        raise ValueError(f"no convolution of {pretrained_weights} fits this network: trained with other channels?")
     logger.info("starting from the pre-trained weights %s: %s", pretrained_weights, report)
     return report
 

@@ -68,8 +68,8 @@ def main() -> None:
     waiting = median(float(row["data_wait_share"]) for row in rows)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"CM-UNet (pooled), views of {VIEW}, batch {BATCH}: {step:.3f} s a step, {step / plain:.2f} times a plain UNet step "
-        f"({plain:.3f} s); waiting for data {waiting:.1%} of the time (goal: below 5%); peak memory {memory:.2f} GiB"
+        f"CM-UNet (pooled), views of {VIEW}, batch {BATCH}: {step:.3f} s a step, {step / plain:.2f} times a plain UNet "
+        f"step ({plain:.3f} s); waiting for data {waiting:.1%} of the time (goal: below 5%); peak memory {memory:.2f} GiB"
     )
 
 

@@ -50,6 +50,12 @@ def test_weights_that_fit_nothing_are_an_error(tmp_path):
         load_unet_weights(UNet(channels=CHANNELS), tmp_path / "other.safetensors")
 
 
+def test_weights_of_other_channels_are_an_error_although_batchnorm_counters_fit(tmp_path):
+    save_unet_weights(UNet(channels=(3, 6, 9)), tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="trained with other channels"):
+        load_unet_weights(UNet(channels=CHANNELS), tmp_path / "other.safetensors")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.safetensors"):
         load_unet_weights(UNet(channels=CHANNELS), tmp_path / "absent.safetensors")

@@ -1,0 +1,55 @@
+"""A mask as a file with the geometry of the frame that it belongs to."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from cmunet_monai.atomic import atomic_path
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+
+def write_mask(
+    mask: Tensor | np.ndarray, path: str | os.PathLike[str], *, frame: str | os.PathLike[str] | None = None
+) -> None:
+    """Write a mask in the format that the suffix of `path` names.
+
+    MONAI's `SaveImaged` writes one fixed format, and rebuilds the geometry from metadata instead of taking the frame's.
+
+    Args:
+        mask: (1, W, H), first spatial axis along the columns as MONAI's readers give it; 0 is background.
+        path: `.png` (8 bits, 0 and 255), or `.nii`, `.nii.gz` (8 bits, 0 and 1, affine and header of the frame).
+        frame: the file that the frame was read from; needed for NIfTI, and checked for size with PNG.
+    Raises:
+        ValueError: if the suffix is another one, a NIfTI has no `frame`, or the mask does not have the frame's size.
+    """
+    path = Path(path)
+    array = np.asarray(mask)
+    if array.ndim != 3 or array.shape[0] != 1:
+        raise ValueError(f"`mask` must be (1, W, H), got {array.shape}")
+    vessel = array[0] > 0
+    if path.suffix == ".png":
+        if frame is not None:
+            with Image.open(frame) as picture:
+                _check_size(vessel.shape, picture.size, frame)
+        with atomic_path(path) as temporary:
+            Image.fromarray(vessel.T.astype(np.uint8) * 255).save(temporary, format="PNG")
+    elif path.name.endswith(NIFTI_SUFFIXES) and frame is not None:
+        source: Any = nib.load(frame)
+        _check_size((*vessel.shape, 1), (*source.shape, 1)[:3], frame)
+        image = nib.Nifti1Image(vessel.astype(np.uint8).reshape(source.shape), source.affine, source.header)
+        image.set_data_dtype(np.uint8)
+        with atomic_path(path) as temporary:
+            nib.save(image, temporary)
+    else:
+        raise ValueError(f"`path` must end in .png, or in .nii or .nii.gz with `frame` given; got {path.name}")
+
+
+def _check_size(size: tuple[int, ...], expected: tuple[int, ...], frame: str | os.PathLike[str]) -> None:
+    if size != expected:
+        raise ValueError(f"the mask of {Path(frame).name} is {size}, the frame {expected} (W, H)")

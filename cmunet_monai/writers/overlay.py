@@ -1,0 +1,131 @@
+"""Pictures of a frame with the outline of its mask, upright, for people."""
+
+import os
+
+import cv2
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+from skimage.measure import find_contours
+from torch import Tensor
+
+from cmunet_monai.atomic import atomic_path
+
+Array = np.ndarray | Tensor
+
+# Okabe and Ito's palette: told apart with red-green blindness, and on grey.
+AGREEMENT = (0, 200, 140)
+MISSED = (255, 175, 0)
+FALSE = (255, 90, 200)
+OUTLINE = (0, 200, 255)
+TOLERANCE_PX = 2.0
+SHORTEST_SIDE_PX = 1024
+_SUBPIXEL_BITS = 4
+
+
+def draw_outline(frame: Array, mask: Array) -> np.ndarray:
+    """A frame with the outline of its mask.
+
+    Args:
+        frame: (1, W, H) grey values of any range, first spatial axis along the columns. Not modified.
+        mask: (1, W, H); 0 is background. Not modified.
+    Returns:
+        (H', W', 3) uint8 RGB, upright; H and W enlarged by a whole factor until the shorter one is 1024 px or more.
+    Raises:
+        ValueError: if the two are not (1, W, H) of one size.
+    """
+    grey, (vessel,) = _upright(frame, mask)
+    picture, scale = _canvas(grey)
+    for line in find_contours(np.pad(vessel, 1).astype(float), 0.5):
+        _draw(picture, line - 1, np.zeros(len(line), int), (OUTLINE,), scale)
+    return picture
+
+
+def draw_comparison(frame: Array, mask: Array, reference: Array, *, title: str = "") -> np.ndarray:
+    """A frame with the outlines of a predicted and a reference mask: where they agree, what is missed, what is false.
+
+    The predicted outline is drawn as agreement where it runs within 2 px of the reference mask or in it, else as
+    false; of the reference's outline only what is farther than that from the predicted mask is drawn, as missed.
+
+    Args:
+        frame: (1, W, H) grey values of any range, first spatial axis along the columns. Not modified.
+        mask: (1, W, H) prediction; 0 is background. Not modified.
+        reference: (1, W, H); 0 is background. Not modified.
+        title: text of the line under the picture, beside the legend.
+    Returns:
+        (H', W', 3) uint8 RGB, upright, as `draw_outline`, with a strip for title and legend below the frame.
+    Raises:
+        ValueError: if the three are not (1, W, H) of one size.
+    """
+    grey, (predicted, truth) = _upright(frame, mask, reference)
+    picture, scale = _canvas(grey)
+    for of, to, colours in ((truth, predicted, (None, MISSED)), (predicted, truth, (AGREEMENT, FALSE))):
+        far = _is_far(to)
+        for line in find_contours(np.pad(of, 1).astype(float), 0.5):
+            rows, columns = np.rint(line - 1).astype(int).T
+            kinds = far[rows.clip(0, of.shape[0] - 1), columns.clip(0, of.shape[1] - 1)]
+            _draw(picture, line - 1, kinds, colours, scale)
+    return np.concatenate([picture, _strip(picture.shape[1], title)])
+
+
+def write_picture(picture: np.ndarray, path: str | os.PathLike[str]) -> None:
+    """Write an (H, W, 3) uint8 RGB picture as PNG."""
+    with atomic_path(path) as temporary:
+        # level 3 halves the size of OpenCV's default for grey pictures in colour, in the same time
+        options = [cv2.IMWRITE_PNG_COMPRESSION, 3]
+        if not cv2.imwrite(str(temporary), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options):
+            raise OSError(f"{path} could not be written")
+
+
+def _upright(frame: Array, *masks: Array) -> tuple[np.ndarray, list[np.ndarray]]:
+    arrays = [np.asarray(array) for array in (frame, *masks)]
+    if any(array.ndim != 3 or array.shape[0] != 1 or array.shape != arrays[0].shape for array in arrays):
+        raise ValueError(f"frame and masks must be (1, W, H) of one size, got {[array.shape for array in arrays]}")
+    return arrays[0][0].T.astype(np.float32), [array[0].T > 0 for array in arrays[1:]]
+
+
+def _canvas(grey: np.ndarray) -> tuple[np.ndarray, int]:
+    """The frame in its own grey scale (0.5th to 99.5th percentile), enlarged, and by which factor."""
+    low, high = np.percentile(grey, [0.5, 99.5])
+    eight_bit = np.clip((grey - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
+    scale = -(-SHORTEST_SIDE_PX // min(grey.shape))
+    size = (grey.shape[1] * scale, grey.shape[0] * scale)
+    return cv2.cvtColor(cv2.resize(eight_bit, size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB), scale
+
+
+def _is_far(mask: np.ndarray) -> np.ndarray:
+    """(H, W) of 0 and 1: 1 where a pixel is farther than the tolerance from the mask."""
+    if not mask.any():
+        return np.ones(mask.shape, int)
+    return (distance_transform_edt(~mask) > TOLERANCE_PX).astype(int)
+
+
+def _draw(
+    picture: np.ndarray,
+    line: np.ndarray,
+    kinds: np.ndarray,
+    colours: tuple[tuple[int, int, int] | None, ...],
+    scale: int,
+) -> None:
+    """Draw a contour (row, column; pixel centres on whole numbers) in stretches of one kind."""
+    points = ((line[:, ::-1] + 0.5) * scale - 0.5) * 2**_SUBPIXEL_BITS
+    points = np.rint(points).astype(np.int32)
+    changes = np.flatnonzero(np.diff(kinds)) + 1
+    for start, stop in zip([0, *changes], [*changes, len(points)], strict=True):
+        colour = colours[kinds[start]]
+        if colour is not None:
+            stretch = points[start : stop + 1].reshape(-1, 1, 2)
+            cv2.polylines(picture, [stretch], False, colour, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _strip(width: int, title: str) -> np.ndarray:
+    strip = np.full((34, width, 3), 24, np.uint8)
+    font, size, baseline = cv2.FONT_HERSHEY_SIMPLEX, 0.55, 22
+    x = width
+    for name, colour in (("false", FALSE), ("missed", MISSED), ("agreement", AGREEMENT)):
+        x -= cv2.getTextSize(name, font, size, 1)[0][0] + 52
+        cv2.line(strip, (x, baseline - 5), (x + 26, baseline - 5), colour, 2, cv2.LINE_AA)
+        cv2.putText(strip, name, (x + 34, baseline), font, size, (230, 230, 230), 1, cv2.LINE_AA)
+    while title and cv2.getTextSize(title, font, size, 1)[0][0] > x - 36:
+        title = title[:-1]
+    cv2.putText(strip, title, (12, baseline), font, size, (230, 230, 230), 1, cv2.LINE_AA)
+    return strip

@@ -1,0 +1,47 @@
+"""`python -m data_prep VERB`: prepares frames and datalists for the bundles.
+
+A verb is one module with `add_arguments(parser)` and `run(args)`; it is imported only when it is asked for.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+VERBS: dict[str, tuple[str, str]] = {
+    "arcade": ("data_prep.arcade", "the published ARCADE folder -> frames, masks and datalist.json"),
+    "split": (
+        "data_prep.split",
+        "datalist.json -> few labels to fine-tune on, folds inside them, the rest to pre-train",
+    ),
+    "synthesize": ("data_prep.synthesize", "synthetic coronary angiograms with exact masks"),
+}
+"""Verb -> (module, what it does in one line)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Returns:
+        0 on success, 2 where the input cannot be used: the reason stands on stderr as `error: ...`.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="python -m data_prep", description="Prepare frames and datalists.")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, (module_name, summary) in VERBS.items():
+        verb_parser = verbs.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if arguments[:1] == [name]:
+            module = importlib.import_module(module_name)
+            verb_parser.description = module.__doc__
+            module.add_arguments(verb_parser)
+    args = parser.parse_args(arguments)
+    try:
+        module.run(args)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Masks as files with the geometry of their frame."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from cmunet_monai.writers import write_mask
+
+MASK = np.zeros((1, 6, 4), np.uint8)  # (1, W, H)
+MASK[0, 5, 0] = 1  # the upper right corner
+
+
+def test_png_is_upright_with_0_and_255(tmp_path):
+    write_mask(MASK, tmp_path / "m.png")
+    expected = np.zeros((4, 6), np.uint8)
+    expected[0, 5] = 255
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "m.png")), expected)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 4, 1)])
+def test_nifti_keeps_shape_affine_and_codes_of_the_frame(tmp_path, shape):
+    affine = np.diag([0.2, 0.3, 1.0, 1.0])
+    frame = nib.Nifti1Image(np.ones(shape, np.int16), affine)
+    frame.set_qform(affine, code=1)
+    nib.save(frame, tmp_path / "frame.nii.gz")
+    write_mask(MASK, tmp_path / "m.nii.gz", frame=tmp_path / "frame.nii.gz")
+    mask = nib.load(tmp_path / "m.nii.gz")
+    np.testing.assert_allclose(mask.affine, affine)
+    assert mask.get_qform(coded=True)[1] == 1
+    assert mask.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), MASK[0].reshape(shape))
+
+
+def test_a_mask_of_another_size_than_its_frame_is_refused(tmp_path):
+    Image.fromarray(np.zeros((6, 4), np.uint8)).save(tmp_path / "frame.png")  # 4 wide, 6 high
+    with pytest.raises(ValueError, match=r"\(6, 4\), the frame \(4, 6\)"):
+        write_mask(MASK, tmp_path / "m.png", frame=tmp_path / "frame.png")
+    assert not (tmp_path / "m.png").exists()
+
+
+def test_another_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"got m\.jpg"):
+        write_mask(MASK, tmp_path / "m.jpg")
+
+
+def test_a_nifti_without_its_frame_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="with `frame` given"):
+        write_mask(MASK, tmp_path / "m.nii.gz")
