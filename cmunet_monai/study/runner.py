@@ -42,7 +42,7 @@ def run_bundle(configs: list[Path], overrides: Overrides) -> None:
     output.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([str(config) for config in configs])]
     for name, value in overrides.items():
-        command += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
+        command += [f"--{name}", str(value)]  # read as Python literals: None, not null
     with (output / "run.log").open("a", encoding="utf-8") as log:
         log.write(f"$ {' '.join(command)}\n")
         log.flush()

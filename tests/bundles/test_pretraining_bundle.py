@@ -111,7 +111,7 @@ def test_monai_finds_the_properties_of_a_training_bundle(dataset, tmp_path):
     assert workflow.check_properties() == []
 
 
-@pytest.mark.parametrize("dtype", ["null", "bfloat16"])
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
 def test_a_run_killed_in_an_epoch_and_started_again_ends_bit_equal(dataset, tmp_path, dtype):
     overrides = {"max_epochs": 6, "num_workers": 1, "amp_dtype": dtype, "picture_interval": 100}
     subprocess.run(command(dataset, tmp_path / "whole", "compact.json", **overrides), check=True, capture_output=True)
