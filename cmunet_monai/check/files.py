@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -18,9 +18,14 @@ from cmunet_monai.check.components import Call
 from cmunet_monai.check.config import MergedConfig
 from cmunet_monai.check.names import show_id, some, suggestion
 from cmunet_monai.check.values import NotPlain, plain_value
-from cmunet_monai.readers import list_frames
+from cmunet_monai.readers import list_frames, load_rows
 
 LISTS = ("pretraining", "training", "validation", "test")
+# what reads a list -> its arguments for the file, the name of the list, and the folder that paths start from
+_LIST_READERS: dict[Callable[..., Any], tuple[str, str, str]] = {
+    monai.data.load_decathlon_datalist: ("data_list_file_path", "data_list_key", "base_dir"),
+    load_rows: ("datalist", "split", "dataset_dir"),
+}
 _SAME = {"image": "image", "id": "id", "patient_id": "patient", "group": "near-duplicate group"}
 
 
@@ -138,17 +143,18 @@ def _check_frame_folders(config: MergedConfig, calls: Iterable[Call]) -> Iterato
 def _list_uses(config: MergedConfig, calls: Iterable[Call]) -> list[ListUse]:
     uses = []
     for call in calls:
-        if call.function is not monai.data.load_decathlon_datalist:
+        if call.function not in _LIST_READERS:
             continue
+        file_key, name_key, base_key = _LIST_READERS[call.function]
         try:
-            file = plain_value(config.parser, call.arguments.get("data_list_file_path"))
-            name = plain_value(config.parser, call.arguments.get("data_list_key", "training"))
-            base_dir = plain_value(config.parser, call.arguments.get("base_dir"))
+            file = plain_value(config.parser, call.arguments.get(file_key))
+            name = plain_value(config.parser, call.arguments.get(name_key, "training"))
+            base_dir = plain_value(config.parser, call.arguments.get(base_key))
         except NotPlain:
             continue
         if os.path.isfile(str(file)):
             uses.append(ListUse(str(name), Path(file), Path(base_dir or Path(file).parent), call.where))
-        elif _reference(call.arguments.get("data_list_file_path")) != "datalist":
+        elif _reference(call.arguments.get(file_key)) != "datalist":
             config.problems.append(f"`{show_id(call.where)}`: no such data list: {file}")
     return uses
 

@@ -31,4 +31,4 @@ def load_rows(
         state = "is empty" if isinstance(rows, list) else "does not exist"
         raise ValueError(f"the list `{split}` of {path} {state}; lists with rows: {', '.join(filled) or 'none'}")
     keys = ("image", "label")
-    return [row | {key: str(Path(dataset_dir) / row[key]) for key in keys if key in row} for row in rows]
+    return [row | {key: str(Path(dataset_dir) / row[key]) for key in keys if row.get(key)} for row in rows]

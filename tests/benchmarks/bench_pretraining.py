@@ -69,7 +69,8 @@ def main() -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"CM-UNet (pooled), views of {VIEW}, batch {BATCH}: {step:.3f} s a step, {step / plain:.2f} times a plain UNet "
-        f"step ({plain:.3f} s); waiting for data {waiting:.1%} of the time (goal: below 5%); peak memory {memory:.2f} GiB"
+        f"step ({plain:.3f} s); waiting for data {waiting:.1%} of the time (goal: below 5%); peak "
+        f"memory {memory:.2f} GiB"
     )
 
 
