@@ -127,7 +127,7 @@ def draw_splits(datalist: Datalist, *, count: int, folds: int, seed: int, draws:
         raise ValueError(f"--folds must be 2 or more, got {folds}")
     unlabelled_units = {row.unit for row in datalist.lists["pretraining"]}
     rows_of_unit: dict[str, list[Row]] = {}
-    for row in sorted(datalist.lists["training"], key=lambda row: row.id):
+    for row in datalist.lists["training"]:
         if row.unit not in unlabelled_units:
             rows_of_unit.setdefault(row.unit, []).append(row)
     available = sum(map(len, rows_of_unit.values()))

@@ -89,7 +89,11 @@ def provenance(datalist: str | os.PathLike[str], **facts: Any) -> dict[str, Any]
     The data list is named by its SHA-256 alone, since paths may hold names.
     """
     git = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        ["git", "rev-parse", "--quiet", "--verify", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return {
         "cmunet_monai": version("cmunet_monai"),

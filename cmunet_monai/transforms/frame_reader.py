@@ -1,25 +1,27 @@
 """Read one frame, PNG or NIfTI, as one channel."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.config import PathLike
 from monai.data import ImageReader, NibabelReader, PILReader
+from monai.utils import ensure_tuple
 from PIL import Image
 
-COLOUR_MODES = ("RGB", "RGBA", "LA", "P", "PA", "CMYK", "YCbCr")
+GREY_MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 class FrameReader(ImageReader):
-    """MONAI's PIL and nibabel readers behind one name, for frames that are a single grey channel.
+    """MONAI's PIL and nibabel readers behind one name, for frames and labels that are a single grey channel.
 
-    Colour pictures (as viewers export them) become luminance; 16-bit greys keep their depth. A NIfTI file of shape
-    (W, H, 1) is read as (W, H). The axes are MONAI's: (x, y).
+    Colour and palette pictures (as viewers export them) become luminance, so that a label which holds class indices
+    must be grey; 16-bit greys keep their depth; the white of a 1-bit picture is 255. A NIfTI file of shape (W, H, 1) is
+    read as (W, H). The axes are MONAI's: (x, y).
 
-    Raises:
-        ValueError: if the file cannot be read whole, or holds several frames.
+    Files are opened in `get_data`: `LoadImage` takes an error raised in `read` for a reader that does not fit, and goes
+    on to MONAI's own, which take the first of several frames and do not name the file in their errors.
     """
 
     def __init__(self) -> None:
@@ -30,36 +32,47 @@ class FrameReader(ImageReader):
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return self.picture.verify_suffix(filename) or self.nifti.verify_suffix(filename)
 
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
-        path = Path(str(data if isinstance(data, str | Path) else data[0]))
-        if not path.is_file():
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[str, ...]:
+        """The path of the frame, for `get_data`."""
+        return tuple(os.fspath(path) for path in ensure_tuple(data))
+
+    def get_data(self, img: tuple[str, ...]) -> tuple[np.ndarray, dict]:
+        """Read the frame at the path that `read` gave.
+
+        Returns:
+            the frame, (W, H), in the type of the file, and MONAI's meta data of it.
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if there are several paths, the file cannot be read whole, or does not hold one grey frame.
+        """
+        if len(img) != 1:
+            raise ValueError(f"one file makes a frame, got {len(img)}: {', '.join(img)}")
+        path = img[0]
+        if not os.path.isfile(path):
             raise FileNotFoundError(f"no frame at {path}")
         reader = self.nifti if self.nifti.verify_suffix(path) else self.picture
         try:
-            return reader.read(path, **kwargs)
-        except Exception as error:  # PIL and nibabel raise many kinds; the file must be named
+            array, meta = reader.get_data(reader.read(path))
+        except Exception as error:  # PIL, nibabel and gzip raise many kinds, few of which name the file
             raise ValueError(f"{path} cannot be read as a PNG or NIfTI frame (cut?): {error}") from error
-
-    def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
-        reader = self.picture if isinstance(img, Image.Image) else self.nifti
-        array, meta = reader.get_data(img)
-        array = np.asarray(array)
         if array.ndim > 2 and array.shape[2:] == (1,) * (array.ndim - 2):
             array = array.reshape(array.shape[:2])
             meta["spatial_shape"] = np.asarray(array.shape)
-        if array.ndim != 2:
-            raise ValueError(f"{meta.get('filename_or_obj')} must hold one frame, got an array of shape {array.shape}")
+        if array.ndim != 2 or array.dtype.kind not in "biuf":
+            raise ValueError(f"{path} must hold one grey frame, got an array of shape {array.shape}, {array.dtype}")
         meta["original_channel_dim"] = float("nan")
         return array, meta
 
 
 def to_grayscale(image: Image.Image) -> Image.Image:
-    """Colour and palette pictures to 8-bit luminance (ITU-R 601); grey ones as they are, 16 bits included.
+    """Colour, palette and 1-bit pictures to 8-bit luminance (ITU-R 601); grey ones as they are, 16 bits included.
 
     Raises:
         OSError: if the picture is cut.
+        ValueError: if it holds several frames.
     """
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ValueError(f"it holds {frames} frames, expected one")
     image.load()
-    if image.mode == "1":
-        return image.convert("L")
-    return image.convert("L") if image.mode in COLOUR_MODES else image
+    return image if image.mode in GREY_MODES else image.convert("L")

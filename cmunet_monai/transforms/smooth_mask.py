@@ -7,8 +7,10 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils import convert_data_type, convert_to_dst_type
+from monai.utils import convert_to_dst_type
 from monai.utils.enums import TransformBackends
+
+from cmunet_monai.transforms.frame_array import frame_array, frame_name
 
 
 class SmoothMask(Transform):
@@ -16,29 +18,34 @@ class SmoothMask(Transform):
 
     Polygons drawn by hand have corners that no artery has. With the default sigma of 1 pixel a straight artery of any
     width from 2 pixels keeps its pixels (the half level of a blurred edge is the edge itself, and the middle of a 2 px
-    line stays above it); single pixels and 1 px hairs vanish. For training labels only: metrics are taken on raw labels.
+    line stays above it); single pixels and 1 px hairs vanish. For training labels only: metrics take raw labels.
 
     Args:
         sigma: of the Gaussian, in pixels.
-    Raises:
-        ValueError: if the mask holds other values than 0 and 1.
     Source: Challier et al. 2025, section IV-A, which names the step but not the filter.
     """
 
     backend = [TransformBackends.NUMPY]
 
     def __init__(self, sigma: float = 1.0) -> None:
-        if sigma <= 0:
+        if not sigma > 0:
             raise ValueError(f"`sigma` must be positive, got {sigma}")
         self.sigma = sigma
 
     def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
-        """(C, H, W) of 0 and 1 -> the same type and shape."""
-        array, *_ = convert_data_type(img, np.ndarray)
-        if array.ndim != 3:
-            raise ValueError(f"`img` must be (C, H, W), got {tuple(array.shape)}")
-        if not np.isin(array, (0, 1)).all():
-            raise ValueError(f"`img` must hold 0 and 1 only, got values {np.unique(array)[:5].tolist()}")
+        """Smooth each channel by itself.
+
+        Args:
+            img: (C, H, W) of 0 and 1, any type. Not modified.
+        Returns:
+            (C, H, W) of 0 and 1, of the same type.
+        Raises:
+            ValueError: if `img` is not (C, H, W), or holds other values than 0 and 1.
+        """
+        array = frame_array(img)
+        if not ((array == 0) | (array == 1)).all():
+            values = np.unique(array)
+            raise ValueError(f"{frame_name(img)} must hold 0 and 1 only, got values from {values[0]} to {values[-1]}")
         blurred = [
             cv2.GaussianBlur(channel.astype(np.float32), (0, 0), self.sigma, borderType=cv2.BORDER_REPLICATE)
             for channel in array
@@ -48,7 +55,12 @@ class SmoothMask(Transform):
 
 
 class SmoothMaskd(MapTransform):
-    """`SmoothMask` on training labels of a dictionary."""
+    """`SmoothMask` on training labels of a dictionary.
+
+    Args:
+        keys: labels, (C, H, W).
+        sigma: see `SmoothMask`.
+    """
 
     backend = SmoothMask.backend
 

@@ -9,6 +9,8 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import convert_data_type, convert_to_dst_type
 from monai.utils.enums import TransformBackends
 
+from cmunet_monai.transforms.frame_array import frame_array, frame_name
+
 
 class ZScore(Transform):
     """Normalise a frame with its own mean and standard deviation, or with those of a data set.
@@ -26,7 +28,7 @@ class ZScore(Transform):
     def __init__(self, mean: float | None = None, std: float | None = None) -> None:
         if (mean is None) != (std is None):
             raise ValueError(f"`mean` and `std` are given together or not at all, got {mean} and {std}")
-        if std is not None and std <= 0:
+        if std is not None and not std > 0:
             raise ValueError(f"`std` must be positive, got {std}")
         self.mean = mean
         self.std = std
@@ -38,27 +40,32 @@ class ZScore(Transform):
             img: (C, H, W). Not modified.
             field: (1, H, W) bool, True where the frame is valid; None is everywhere.
         Returns:
-            (C, H, W) float32; 0 outside the field; all 0 for a constant frame.
+            (C, H, W) float32; 0 outside the field; all 0 for a constant frame, and where nothing is valid.
         Raises:
-            ValueError: if a pixel of the frame is not finite, or the field has another size.
+            ValueError: if `img` is not (C, H, W), holds a value that is not finite, or the field has another size.
         """
-        array, *_ = convert_data_type(img, np.ndarray)
-        valid = np.ones(array.shape, bool)
+        array = frame_array(img).astype(np.float64)  # a copy
+        valid = np.ones(array.shape, dtype=bool)
         if field is not None:
             mask, *_ = convert_data_type(field, np.ndarray)
-            if mask.shape[-2:] != array.shape[-2:]:
-                raise ValueError(f"`field` must be (1, H, W) like `img` {array.shape}, got {mask.shape}")
+            if mask.shape != (1, *array.shape[1:]):
+                raise ValueError(
+                    f"`field` must be (1, {array.shape[1]}, {array.shape[2]}) as {frame_name(img)}, got {mask.shape}"
+                )
             valid = np.broadcast_to(mask.astype(bool), array.shape)
-        if not np.isfinite(array).all():
-            raise ValueError("`img` holds values that are not finite (NaN or infinity)")
-        values = array[valid].astype(np.float64)
-        if not values.size:
-            values = np.zeros(1)
-        mean = values.mean() if self.mean is None else self.mean
-        std = values.std() if self.std is None else self.std
-        constant = self.std is None and std <= 1e-6 * max(abs(mean), 1.0)
-        scaled = np.zeros(array.shape) if constant else (array - mean) / std
-        return convert_to_dst_type(np.where(valid, scaled, 0).astype(np.float32), img, dtype=np.float32)[0]
+        if self.mean is None or self.std is None:
+            values = array[valid] if valid.any() else np.zeros(1)
+            mean = values.mean()
+            values -= mean
+            std = np.sqrt(np.square(values, out=values).mean())
+            if std <= 1e-6 * abs(mean):  # constant, but for the rounding of earlier transforms
+                std = np.inf
+        else:
+            mean, std = self.mean, self.std
+        array -= mean  # in place, here and above: new arrays of this size cost more than the sums
+        array /= std
+        array[~valid] = 0
+        return convert_to_dst_type(array.astype(np.float32), img, dtype=np.float32)[0]
 
 
 class ZScored(MapTransform):
@@ -86,7 +93,8 @@ class ZScored(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         row = dict(data)
-        field = None if self.field_key is None else row[self.field_key]
         for key in self.key_iterator(row):
-            row[key] = self.transform(row[key], field)
+            if self.field_key is not None and self.field_key not in row:
+                raise KeyError(f"`field_key` {self.field_key!r} is not in the row, which holds {list(row)}")
+            row[key] = self.transform(row[key], None if self.field_key is None else row[self.field_key])
         return row
