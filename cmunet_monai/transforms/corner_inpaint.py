@@ -34,8 +34,8 @@ def find_dark_corners(
 
     A region is a set of pixels darker than `threshold` that are connected (8 neighbours) to a corner pixel inside the
     border band, with the lighter specks that it encloses. A dark structure (spine, diaphragm, catheter) that does not
-    reach a corner is never part of it; nor, but for its end, is a narrow one that does (catheter, artery); of a wide one
-    (diaphragm) the part inside the band is. A frame that is dark all over has no corners, nor has one whose sides are
+    reach a corner is never part of it; nor, but for its end, is a narrow one that does (catheter, artery); of a wide
+    one (diaphragm) the part inside the band is. A frame that is dark all over has no corners, nor has one whose sides are
     both shorter than 1 / `border_ratio` pixels.
 
     Args:
