@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_preprocessing.py
 
-Both chains find dark corners, fill them (OpenCV's Telea, radius 3), sharpen (unsharp mask, radius 60, amount 1) and take
-the z-score over the field. The reference finds corners as plain code does, growing a region in python from each corner,
+Both chains find dark corners, fill them (OpenCV's Telea, radius 3), sharpen (unsharp mask, radius 60, amount 1) and
+take the z-score over the field. The reference finds corners as plain code does, growing a region in python from each corner,
 and blurs with scikit-image at full size. Frames are synthetic: a slope, dark bands, noise; with the corners of a round
 image intensifier, with the thin dark rim and corners of a flat detector's shutters, and without either. All chains run
 in turn on the same frames, and their results are compared.
@@ -123,7 +123,8 @@ def compare(kind: str, repeats: int = REPEATS) -> None:
     for name in theirs_ms:
         ratio = theirs_ms[name] / ours_ms[name]
         print(
-            f"  {name:13s} reference {theirs_ms[name]:7.1f} ms   ours {ours_ms[name]:6.1f} ms   {ratio:5.1f} times faster"
+            f"  {name:13s} reference {theirs_ms[name]:7.1f} ms   ours {ours_ms[name]:6.1f} ms   "
+            f"{ratio:5.1f} times faster"
         )
     telea_ms = 1000 * statistics.median(telea[1:])
     print(f"  of which OpenCV's Telea, the same in both: {telea_ms:.1f} ms")
