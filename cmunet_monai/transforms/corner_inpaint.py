@@ -33,10 +33,10 @@ def find_dark_corners(
     """Where the dark regions are that hold a corner of the frame.
 
     A region is a set of pixels darker than `threshold` that are connected (8 neighbours) to a corner pixel inside the
-    border band, with the lighter specks that it encloses. A dark structure (spine, diaphragm, catheter) that does not
+    border band, with the dark grey specks that it encloses. A dark structure (spine, diaphragm, catheter) that does not
     reach a corner is never part of it; nor, but for its end, is a narrow one that does (catheter, artery); of a wide
-    one (diaphragm) the part inside the band is. A frame that is dark all over has no corners, nor has one whose sides are
-    both shorter than 1 / `border_ratio` pixels.
+    one (diaphragm) the part inside the band is. A frame that is dark all over has no corners, nor has one whose sides
+    are both shorter than 1 / `border_ratio` pixels.
 
     Args:
         image: (H, W), finite.
@@ -49,12 +49,13 @@ def find_dark_corners(
     """
     if white is None:
         white = white_level(image)
-    region = dark_at_corners(image, limit=threshold / 255 * white, border_ratio=border_ratio)
+    limit = threshold / 255 * white
+    region = dark_at_corners(image, limit=limit, border_ratio=border_ratio)
     if not region.any():
         return region.astype(bool)
     if dilation:
         region = cv2.dilate(region, np.ones((2 * dilation + 1,) * 2, np.uint8))
-    return without_tongues(without_holes(region)).astype(bool)
+    return without_tongues(without_holes(image, region, limit=limit)).astype(bool)
 
 
 def dark_at_corners(image: np.ndarray, *, limit: float, border_ratio: float) -> np.ndarray:
@@ -72,12 +73,18 @@ def dark_at_corners(image: np.ndarray, *, limit: float, border_ratio: float) -> 
     return (dark == 2).astype(np.uint8)
 
 
-def without_holes(region: np.ndarray) -> np.ndarray:
-    """(H, W) of 0 and 1: all but the largest piece of the rest joins the region, since the field is one piece."""
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(1 - region, connectivity=4)
-    areas = stats[:, cv2.CC_STAT_AREA].copy()
-    areas[0] = 0  # the region itself
-    return (pieces != areas.argmax()).astype(np.uint8)
+def without_holes(image: np.ndarray, region: np.ndarray, *, limit: float) -> np.ndarray:
+    """(H, W) of 0 and 1: enclosed pieces that are darker than twice `limit` on average join the region.
+
+    Lighter pieces stay, such as the part of the field that a dark catheter cuts off; so does the largest piece.
+    """
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(1 - region, connectivity=4)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    field = np.bincount(pieces.ravel(), image.ravel(), count) >= 2 * limit * areas
+    if count > 1:
+        field[1 + areas[1:].argmax()] = True
+    field[0] = False  # the region itself
+    return (~field[pieces]).astype(np.uint8)
 
 
 def without_tongues(region: np.ndarray) -> np.ndarray:

@@ -3,10 +3,10 @@
     python tests/benchmarks/bench_preprocessing.py
 
 Both chains find dark corners, fill them (OpenCV's Telea, radius 3), sharpen (unsharp mask, radius 60, amount 1) and
-take the z-score over the field. The reference finds corners as plain code does, growing a region in python from each corner,
-and blurs with scikit-image at full size. Frames are synthetic: a slope, dark bands, noise; with the corners of a round
-image intensifier, with the thin dark rim and corners of a flat detector's shutters, and without either. All chains run
-in turn on the same frames, and their results are compared.
+take the z-score over the field. The reference finds corners as plain code does, growing a region in python from
+each corner, and blurs with scikit-image at full size. Frames are synthetic: a slope, dark bands, noise; with the
+corners of a round image intensifier, with the thin dark rim of a detector's shutters, or with neither. Both chains
+run in turn on the same frames, and their results are compared.
 """
 
 import os

@@ -109,10 +109,20 @@ def test_a_filled_artery_that_runs_into_a_dark_corner_is_given_back():
     assert not found[ndimage.distance_transform_edt(~OUTSIDE) > 9].any()
 
 
-def test_lighter_specks_in_a_dark_corner_belong_to_it():
+def test_dark_grey_specks_in_a_dark_corner_belong_to_it():
     frame = round_frame()[0]
-    frame[3:5, 2:4] = 90
+    frame[3:5, 2:4] = 39  # above the threshold of 20, below twice that
     assert np.array_equal(find_dark_corners(frame, dilation=0), OUTSIDE)
+
+
+def test_a_part_of_the_field_that_a_dark_catheter_cuts_off_stays():
+    frame = textured()
+    rim = np.ones((SIZE, SIZE), bool)
+    rim[3:-3, 3:-3] = False
+    frame[rim | (np.abs(ROWS + COLUMNS - 30) < 2)] = 3
+    cut_off = (ROWS + COLUMNS < 24) & (ROWS > 6) & (COLUMNS > 6)
+    assert cut_off.sum() > 40
+    assert not find_dark_corners(frame)[cut_off].any()
 
 
 def test_a_dark_structure_that_meets_a_dark_corner_in_the_band_is_taken_with_it():
