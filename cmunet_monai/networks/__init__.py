@@ -2,7 +2,7 @@
 
 from cmunet_monai.networks.heads import ProjectionHead
 from cmunet_monai.networks.unet import UNet, UNetDecoder, UNetEncoder
-from cmunet_monai.networks.weights import WeightsReport, load_unet_weights, provenance, save_unet_weights
+from cmunet_monai.networks.weights import WeightsReport, file_digest, load_unet_weights, provenance, save_unet_weights
 
 __all__ = [
     "ProjectionHead",
@@ -10,6 +10,7 @@ __all__ = [
     "UNetDecoder",
     "UNetEncoder",
     "WeightsReport",
+    "file_digest",
     "load_unet_weights",
     "provenance",
     "save_unet_weights",

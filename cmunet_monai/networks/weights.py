@@ -83,6 +83,11 @@ def save_unet_weights(
     write_text_atomic(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
 
 
+def file_digest(path: str | os.PathLike[str] | None) -> str | None:
+    """The SHA-256 of a file as hexadecimal digits; None for None."""
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def provenance(datalist: str | os.PathLike[str], **facts: Any) -> dict[str, Any]:
     """Where weights come from, for their sidecar: package version, git revision (null outside a checkout), data list.
 
@@ -98,7 +103,7 @@ def provenance(datalist: str | os.PathLike[str], **facts: Any) -> dict[str, Any]
     return {
         "cmunet_monai": version("cmunet_monai"),
         "git_revision": git.stdout.strip() or None,
-        "datalist_sha256": hashlib.sha256(Path(datalist).read_bytes()).hexdigest(),
+        "datalist_sha256": file_digest(datalist),
         **facts,
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDS = (0, 1, 2)
+SET_BY_THE_STUDY = ("seed", "pretrained_weights", "weights", "learning_rate", "max_epochs", "val_interval", "datalist")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     for name in ("methods", "draws", "learning_rates"):
         if not settings[name]:
             raise ValueError(f"{path}: `{name}` is empty")
+    taken = sorted(set(settings.get("overrides", {})) & set(SET_BY_THE_STUDY))
+    if taken:
+        raise ValueError(f"{path}: `overrides` may not hold {', '.join(taken)}, which the study sets itself")
     study = Study(
         **settings
         | {name: Path(settings[name]) for name in ("bundle_root", "dataset_dir", "output_dir")}

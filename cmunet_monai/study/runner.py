@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.networks import file_digest
 from cmunet_monai.study.plan import FOLDS, Study
 
 logger = logging.getLogger(__name__)
@@ -124,6 +125,10 @@ def _once(output: Path, configs: list[Path], settings: Overrides, run: Run) -> N
     Raises:
         ValueError: if a run with other settings has finished here.
     """
+    digests = {
+        f"{name}_sha256": file_digest(settings.get(name)) for name in ("datalist", "pretrained_weights", "weights")
+    }
+    settings = {**settings, **digests}
     marker = output / "finished.json"
     if marker.is_file():
         before = json.loads(marker.read_text(encoding="utf-8"))
@@ -134,7 +139,7 @@ def _once(output: Path, configs: list[Path], settings: Overrides, run: Run) -> N
             )
         return
     logger.info("running %s", output)
-    run(configs, settings)
+    run(configs, {name: value for name, value in settings.items() if name not in digests})
     write_text_atomic(marker, json.dumps(settings, indent=2) + "\n")
 
 

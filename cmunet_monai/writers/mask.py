@@ -23,27 +23,33 @@ def write_mask(
 
     Args:
         mask: (1, W, H), first spatial axis along the columns as MONAI's readers give it; 0 is background.
-        path: `.png` (8 bits, 0 and 255), or `.nii`, `.nii.gz` (8 bits, 0 and 1, affine and header of the frame).
+        path: `.png` (8 bits, 0 and 255), or `.nii`, `.nii.gz` (8 bits, 0 and 1, the frame's affine, pixel
+            sizes and units; nothing else of its header, since its texts may name a patient).
         frame: the file that the frame was read from; needed for NIfTI, and checked for size with PNG.
     Raises:
         ValueError: if the suffix is another one, a NIfTI has no `frame`, or the mask does not have the frame's size.
     """
     path = Path(path)
+    suffix = path.name.lower()
     array = np.asarray(mask)
     if array.ndim != 3 or array.shape[0] != 1:
         raise ValueError(f"`mask` must be (1, W, H), got {array.shape}")
     vessel = array[0] > 0
-    if path.suffix == ".png":
+    if suffix.endswith(".png"):
         if frame is not None:
             with Image.open(frame) as picture:
                 _check_size(vessel.shape, picture.size, frame)
         with atomic_path(path) as temporary:
             Image.fromarray(vessel.T.astype(np.uint8) * 255).save(temporary, format="PNG")
-    elif path.name.endswith(NIFTI_SUFFIXES) and frame is not None:
+    elif suffix.endswith(NIFTI_SUFFIXES) and frame is not None:
         source: Any = nib.load(frame)
         _check_size((*vessel.shape, 1), (*source.shape, 1)[:3], frame)
-        image = nib.Nifti1Image(vessel.astype(np.uint8).reshape(source.shape), source.affine, source.header)
-        image.set_data_dtype(np.uint8)
+        image = nib.Nifti1Image(vessel.astype(np.uint8).reshape(source.shape), source.affine)
+        image.header.set_zooms(source.header.get_zooms())
+        image.header.set_xyzt_units(*source.header.get_xyzt_units())
+        for form in ("qform", "sform"):
+            affine, code = getattr(source, f"get_{form}")(coded=True)
+            getattr(image, f"set_{form}")(affine, int(code))
         with atomic_path(path) as temporary:
             nib.save(image, temporary)
     else:

@@ -49,6 +49,8 @@ class Runs:
         self.calls.append((configs[0].name, dict(overrides)))
         output = Path(overrides["output_dir"])
         output.mkdir(parents=True, exist_ok=True)
+        if configs[0].name == "train.json":
+            (output / "model.safetensors").write_text(str(overrides))
         if "val_interval" in overrides:
             dice = self.dice(overrides)
             (output / "validation.csv").write_text(f"epoch,mean_dice\n2,0.9\n{overrides['max_epochs']},{dice}\n")
@@ -160,6 +162,19 @@ def test_mistakes_in_the_file_are_named(plan):
         read_study(plan)
     with pytest.raises(FileNotFoundError, match="no study at"):
         read_study(plan.parent / "absent.json")
+
+
+def test_overrides_that_the_study_sets_itself_are_refused(plan):
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"overrides": {"seed": 3, "lambda_ce": 2}}))
+    with pytest.raises(ValueError, match="may not hold seed, which the study sets itself"):
+        read_study(plan)
+
+
+def test_weights_made_anew_under_the_same_name_are_noticed(plan):
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    (plan.parent / "unet.safetensors").write_bytes(b"new")
+    with pytest.raises(ValueError, match="finished run with another pretrained_weights_sha256"):
+        run_study(read_study(plan), run=Runs(lambda _: 0.5))
 
 
 def test_a_dry_run_says_what_would_run_and_runs_nothing(plan, capsys):

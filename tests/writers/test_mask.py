@@ -32,6 +32,32 @@ def test_nifti_keeps_shape_affine_and_codes_of_the_frame(tmp_path, shape):
     np.testing.assert_array_equal(np.asarray(mask.dataobj), MASK[0].reshape(shape))
 
 
+def test_nothing_that_names_a_patient_goes_from_the_frame_into_the_mask(tmp_path):
+    frame = nib.Nifti1Image(np.ones((6, 4), np.int16), np.eye(4))
+    for field in ("descrip", "db_name", "aux_file", "intent_name"):
+        frame.header[field] = b"DOE^JOHN"
+    frame.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"Patient DOE^JOHN"))
+    nib.save(frame, tmp_path / "frame.nii")
+    write_mask(MASK, tmp_path / "m.nii", frame=tmp_path / "frame.nii")
+    assert b"DOE" in (tmp_path / "frame.nii").read_bytes()
+    assert b"DOE" not in (tmp_path / "m.nii").read_bytes()
+
+
+def test_pixel_size_and_unit_of_the_frame_are_kept(tmp_path):
+    frame = nib.Nifti1Image(np.ones((6, 4), np.int16), np.diag([0.2, 0.3, 1, 1]))
+    frame.header.set_xyzt_units("mm")
+    nib.save(frame, tmp_path / "frame.nii")
+    write_mask(MASK, tmp_path / "m.nii", frame=tmp_path / "frame.nii")
+    header = nib.load(tmp_path / "m.nii").header
+    assert header.get_zooms() == pytest.approx((0.2, 0.3))
+    assert header.get_xyzt_units()[0] == "mm"
+
+
+def test_suffixes_in_capitals_are_the_same_format(tmp_path):
+    write_mask(MASK, tmp_path / "M.PNG")
+    assert Image.open(tmp_path / "M.PNG").size == (6, 4)
+
+
 def test_a_mask_of_another_size_than_its_frame_is_refused(tmp_path):
     Image.fromarray(np.zeros((6, 4), np.uint8)).save(tmp_path / "frame.png")  # 4 wide, 6 high
     with pytest.raises(ValueError, match=r"\(6, 4\), the frame \(4, 6\)"):

@@ -48,7 +48,7 @@ class SaveMasks:
             relative = source.relative_to(self.frames_dir)
             write_mask(mask, self._claim(self.output_dir / relative), frame=source)
             if self.overlay_dir is not None:
-                name = relative if relative.suffix == ".png" else Path(f"{relative}.png")
+                name = relative if relative.suffix.lower() == ".png" else Path(f"{relative}.png")
                 write_picture(draw_outline(item["frame"].cpu(), mask), self._claim(self.overlay_dir / name))
 
     def _claim(self, path: Path) -> Path:
