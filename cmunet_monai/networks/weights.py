@@ -77,7 +77,7 @@ def save_unet_weights(
         raise ValueError(f"{path.name} was not written: weights are not finite in {', '.join(broken[:4])}")
     with atomic_path(path) as temporary:
         save_file(state, temporary)
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        digest = file_digest(temporary)
     architecture = {name: getattr(network, name) for name in ("in_channels", "out_channels", "channels")}
     facts = {"architecture": architecture, "parts": list(parts), "keys": len(state), "sha256": digest, **sidecar}
     write_text_atomic(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
