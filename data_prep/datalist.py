@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.readers import frame_size
 
 LIST_NAMES = ("pretraining", "training", "validation", "test")
 _ROW_KEYS = ("id", "image", "label", "group", "patient_id", "spacing_mm", "spacing_source")
@@ -256,15 +257,10 @@ def _check_files(row: Row, dataset_dir: Path, deep: bool) -> None:
         raise ValueError(f"{label}: label of {row.id} has no foreground pixel")
 
 
-def _size_px(path: Path, row_id: str) -> tuple[int, ...]:
-    """Width and height from the file's header."""
+def _size_px(path: Path, row_id: str) -> tuple[int, int]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} of row {row_id} is missing")
-    with _naming(path):
-        if _is_nifti(path):
-            return _open_nifti(path).shape[:2]
-        with Image.open(path) as image:
-            return image.size
+    return frame_size(path)
 
 
 def _decode(path: Path) -> NDArray[np.generic]:

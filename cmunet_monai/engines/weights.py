@@ -19,9 +19,8 @@ def start_from(network: nn.Module, pretrained_weights: str | os.PathLike[str] | 
     if pretrained_weights is None:
         logger.info("no pre-trained weights are given: training from scratch")
         return None
-    report = load_unet_weights(network, pretrained_weights)
-    logger.info("starting from the pre-trained weights %s: %s", pretrained_weights, report)
-    return report
+    logger.info("starting from the pre-trained weights %s", pretrained_weights)
+    return load_unet_weights(network, pretrained_weights)
 
 
 def load_trained(network: nn.Module, weights: str | os.PathLike[str]) -> WeightsReport:

@@ -2,5 +2,6 @@
 
 from cmunet_monai.readers.datalist import load_rows
 from cmunet_monai.readers.frame_folder import list_frames
+from cmunet_monai.readers.frame_size import frame_size
 
-__all__ = ["list_frames", "load_rows"]
+__all__ = ["frame_size", "list_frames", "load_rows"]

@@ -1,34 +1,76 @@
 """One list of a data list."""
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cmunet_monai.readers.frame_size import frame_size
+
 
 def load_rows(
-    datalist: str | os.PathLike[str], split: str, dataset_dir: str | os.PathLike[str]
+    datalist: str | os.PathLike[str],
+    split: str,
+    dataset_dir: str | os.PathLike[str],
+    *,
+    labelled: bool = False,
+    may_be_empty: bool = False,
 ) -> list[dict[str, Any]]:
-    """The rows of one list, `image` and `label` as paths; an empty list is an error.
+    """The rows of one list, `image` and `label` as paths, each row looked at before anything is made of it.
 
-    MONAI's `load_decathlon_datalist` does the same for lists that have rows; an empty `test` list gives an IndexError.
+    MONAI's `load_decathlon_datalist` names neither the file that is cut nor the row that lacks something; an empty
+    list gives an IndexError, and a label of another size than its frame is trained on out of place.
 
     Args:
         datalist: JSON file with lists of rows.
         split: name of the list, such as `test`.
         dataset_dir: what the paths of the rows are relative to.
+        labelled: whether every row must have a label, of its frame's size.
+        may_be_empty: whether a list without rows is right.
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it has no such list, or no row in it; the lists that have rows are named.
+        FileNotFoundError: if there is no such data list; with `labelled`, if a frame or label is not there.
+        ValueError: if the data list is no JSON object, lacks the list or rows in it (the lists that have rows are
+            named), or a row lacks its image or label, has a label of another size, or a `spacing_mm` that is no
+            positive number.
     """
     path = Path(datalist)
     if not path.is_file():
         raise FileNotFoundError(f"no data list at {path}")
-    lists = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        lists = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON (cut?): {error}") from error
+    if not isinstance(lists, dict):
+        raise ValueError(f"{path} must hold a JSON object with lists of rows, got {type(lists).__name__}")
     rows = lists.get(split)
-    if not isinstance(rows, list) or not rows:
+    if not isinstance(rows, list) or not (rows or may_be_empty):
         filled = [name for name, value in lists.items() if isinstance(value, list) and value]
         state = "is empty" if isinstance(rows, list) else "does not exist"
         raise ValueError(f"the list `{split}` of {path} {state}; lists with rows: {', '.join(filled) or 'none'}")
-    keys = ("image", "label")
-    return [row | {key: str(Path(dataset_dir) / row[key]) for key in keys if row.get(key)} for row in rows]
+    names = (f"{path}: row {number} of `{split}`" for number in range(len(rows)))
+    return [_row(row, where, Path(dataset_dir), labelled) for row, where in zip(rows, names, strict=True)]
+
+
+def _row(row: Any, where: str, dataset_dir: Path, labelled: bool) -> dict[str, Any]:
+    """`row` with paths in place of names."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where} must be a JSON object, got {row!r}")
+    for key in ("image", "label") if labelled else ("image",):
+        if not isinstance(row.get(key), str) or not row[key]:
+            raise ValueError(f"{where} ({row.get('id', 'without id')}) has no `{key}`, got {row.get(key)!r}")
+    spacing_mm = row.get("spacing_mm")
+    is_number = isinstance(spacing_mm, int | float) and not isinstance(spacing_mm, bool)  # a bool is an int
+    if spacing_mm is not None and not (is_number and 0 < spacing_mm < math.inf):
+        identity = row.get("id", "without id")
+        raise ValueError(f"{where} ({identity}): `spacing_mm` must be a positive number or null, got {spacing_mm!r}")
+    found = dict(row) | {key: str(dataset_dir / row[key]) for key in ("image", "label") if row.get(key)}
+    if labelled:
+        (width, height), expected = frame_size(found["label"]), frame_size(found["image"])
+        if (width, height) != expected:
+            raise ValueError(
+                f"{found['label']}: the label of {row.get('id', row['image'])} is {width} x {height} (width x height), "
+                f"its frame {expected[0]} x {expected[1]}: give the label at the frame's size"
+            )
+    return found

@@ -21,11 +21,14 @@ def list_frames(
         Rows `{"id": path relative to the folder, "image": path}`.
     Raises:
         FileNotFoundError: if there is no such folder, or no frame in it.
+        ValueError: if the folder lies in the one that is left out.
     """
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder at {root}")
     left_out = Path(leave_out).resolve() if leave_out is not None else None
+    if left_out is not None and root.resolve().is_relative_to(left_out):
+        raise ValueError(f"the frames in {root} lie in the output folder {leave_out}: choose another output folder")
     frames, others = [], 0
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)

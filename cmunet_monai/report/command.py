@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from cmunet_monai.report.study_table import compare, read_runs, write_table
+from cmunet_monai.report.study_table import compare, largest_diagonal, read_runs, write_table
 
 
 def main(argv: Sequence[str]) -> int:
@@ -18,11 +18,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--diagonal-px",
         type=float,
-        default=512 * 2**0.5,
-        help="length for undefined distances in paired differences (default: diagonal of a 512 x 512 frame)",
+        help="length for undefined distances in paired differences (default: diagonal of the largest frame, by the "
+        "saved masks)",
     )
     arguments = parser.parse_args(argv)
-    rows = compare(read_runs(arguments.runs), arguments.baseline, diagonal_px=arguments.diagonal_px)
+    runs = read_runs(arguments.runs)
+    diagonal_px = arguments.diagonal_px or largest_diagonal(arguments.runs)
+    rows = compare(runs, arguments.baseline, diagonal_px=diagonal_px)
     _, table = write_table(rows, arguments.output)
     print(table.read_text(encoding="utf-8"))
     return 0

@@ -1,7 +1,6 @@
 """The table of a study: every metric of every method, and its paired difference to the baseline."""
 
 import csv
-import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.atomic import write_csv_atomic, write_text_atomic
+from cmunet_monai.readers import frame_size
 from cmunet_monai.report.intervals import Interval, bootstrap_interval, hierarchical_bootstrap, summarise
 
 METRICS = {
@@ -22,6 +22,7 @@ METRICS = {
     "pointwise_diameter_error_px": "pointwise diameter error (px)",
     "unmatched_share": "unmatched centreline",
 }
+UNDEFINED = "undefined"
 DISTANCES = ("modified_hausdorff_px", "add_px", "pointwise_diameter_error_px")
 
 
@@ -70,6 +71,18 @@ def read_runs(folder: str | os.PathLike[str]) -> dict[str, MethodRuns]:
     return runs
 
 
+def largest_diagonal(folder: str | os.PathLike[str]) -> float:
+    """Diagonal in pixels of the largest frame of a study, by the masks that its evaluations saved.
+
+    Raises:
+        FileNotFoundError: if there is no mask.
+    """
+    sizes = [frame_size(path) for path in Path(folder).glob("draw_*/*/evaluation/masks/*.png")]
+    if not sizes:
+        raise FileNotFoundError(f"no saved mask in {folder} tells the size of the frames: give --diagonal-px")
+    return max(math.hypot(*size) for size in sizes)
+
+
 def compare(runs: Mapping[str, MethodRuns], baseline: str, *, diagonal_px: float) -> list[dict[str, str]]:
     """One row a method and metric: the mean with its interval, and the paired difference to the baseline.
 
@@ -90,12 +103,13 @@ def compare(runs: Mapping[str, MethodRuns], baseline: str, *, diagonal_px: float
                 "method": method,
                 "metric": title,
                 "mean": _with_bounds(mean),
-                "by draw": ", ".join(f"{value:.3f}" for value in np.nanmean(values, axis=1)),
+                "by draw": ", ".join(_figure(summarise(draw).mean) for draw in values),
                 "undefined": f"{mean.undefined} of {values.size}",
             }
             if metric == "dice":
                 spread = summarise(values.ravel(), failure_below=0.5)
-                row |= {"5th percentile": f"{spread.percentile_5:.3f}", "failed": f"{spread.failure_rate:.1%}"}
+                row["5th percentile"] = _figure(spread.percentile_5)
+                row["failed"] = f"{spread.failure_rate:.1%}" if spread.n else UNDEFINED
             if method != baseline:
                 filled = [
                     np.nan_to_num(table, nan=diagonal_px) if metric in DISTANCES else table
@@ -110,11 +124,7 @@ def write_table(rows: Sequence[Mapping[str, str]], output_dir: str | os.PathLike
     """Write `table.csv` and `table.md`."""
     folder = Path(output_dir)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=names, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomic(folder / "table.csv", text.getvalue())
+    write_csv_atomic(folder / "table.csv", rows)
     lines = [names, ["---"] * len(names), *([row.get(name, "") for name in names] for row in rows)]
     write_text_atomic(folder / "table.md", "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
     return folder / "table.csv", folder / "table.md"
@@ -127,7 +137,13 @@ def _interval(values: np.ndarray, groups: Sequence[str], baseline: np.ndarray | 
 
 
 def _with_bounds(interval: Interval, sign: str = "") -> str:
+    if math.isnan(interval.mean):
+        return UNDEFINED
     return f"{interval.mean:{sign}.3f} [{interval.lower:{sign}.3f}, {interval.upper:{sign}.3f}]"
+
+
+def _figure(value: float) -> str:
+    return UNDEFINED if math.isnan(value) else f"{value:.3f}"
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -2,13 +2,54 @@
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 FOLDS = (0, 1, 2)
 SET_BY_THE_STUDY = ("seed", "pretrained_weights", "weights", "learning_rate", "max_epochs", "val_interval", "datalist")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_rates(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(rate) in (int, float) and rate > 0 for rate in value)
+
+
+def _is_methods(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(re.fullmatch(r"\w[\w.-]*", name) for name in value)
+        and all(weights is None or _is_text(weights) for weights in value.values())
+    )
+
+
+# setting -> what it must be, in words and as a test
+KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "bundle_root": ("a folder", _is_text),
+    "dataset_dir": ("a folder", _is_text),
+    "output_dir": ("a folder", _is_text),
+    "methods": ('names of letters, digits, "_", "-" and "." with a weights file or null each', _is_methods),
+    "draws": ("a list of folders", _is_texts),
+    "learning_rates": ("a list of positive numbers", _is_rates),
+    "max_epochs": ("a positive whole number", _is_count),
+    "choice_epochs": ("a positive whole number or null", lambda value: value is None or _is_count(value)),
+    "configs": ("a list of file names", _is_texts),
+    "overrides": ("a JSON object", lambda value: isinstance(value, dict)),
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +86,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
 
     Raises:
         FileNotFoundError: if the study, or a file or folder that it names, is not there.
-        ValueError: for broken JSON, unknown or missing settings, or empty lists.
+        ValueError: for broken JSON, unknown or missing settings, or one of another kind; it is named.
     """
     path = Path(path)
     if not path.is_file():
@@ -55,13 +96,16 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     known = {item.name for item in fields(Study)}
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(settings).__name__}")
     unknown = sorted(set(settings) - known)
     missing = sorted(known - set(settings) - {"choice_epochs", "configs", "overrides"})
     if unknown or missing:
         raise ValueError(f"{path}: unknown settings {unknown or 'none'}, missing settings {missing or 'none'}")
-    for name in ("methods", "draws", "learning_rates"):
-        if not settings[name]:
-            raise ValueError(f"{path}: `{name}` is empty")
+    for name, value in settings.items():
+        expected, fits = KINDS[name]
+        if not fits(value):
+            raise ValueError(f"{path}: `{name}` must be {expected}, got {json.dumps(value)}")
     taken = sorted(set(settings.get("overrides", {})) & set(SET_BY_THE_STUDY))
     if taken:
         raise ValueError(f"{path}: `overrides` may not hold {', '.join(taken)}, which the study sets itself")

@@ -1,7 +1,6 @@
 """Run a study cell by cell; what is finished is not run again."""
 
 import csv
-import io
 import json
 import logging
 import subprocess
@@ -12,7 +11,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.atomic import write_csv_atomic, write_text_atomic
+from cmunet_monai.check import RunArguments, check_run
 from cmunet_monai.networks import file_digest
 from cmunet_monai.study.plan import FOLDS, Study
 
@@ -81,6 +81,24 @@ def run_study(study: Study, *, run: Run = run_bundle) -> list[Cell]:
     return cells
 
 
+def mistakes(study: Study) -> list[str]:
+    """What `python -m cmunet_monai check` says of the runs: each draw's data lists, and the evaluation, once."""
+    start = next((str(weights) for weights in study.methods.values() if weights), None)
+    found: list[str] = []
+    for draw in study.draws:
+        for name in (*(f"fold_{fold}" for fold in FOLDS), "final"):
+            settings = {**_common(study, study.output_dir, draw / f"{name}.json"), "pretrained_weights": start}
+            found += check_run(_arguments(_configs(study, "train"), settings)).problems
+        settings = _common(study, study.output_dir, draw / "final.json")
+        problems = check_run(_arguments(_configs(study, "evaluate"), settings)).problems
+        found += (problem for problem in problems if not problem.startswith("`weights`"))  # which the fit will write
+    return list(dict.fromkeys(found))
+
+
+def _arguments(configs: list[Path], settings: Overrides) -> RunArguments:
+    return RunArguments(tuple(str(config) for config in configs), dict(settings))
+
+
 def _validated_dice(
     study: Study, draw: Path, folder: Path, fold: int, rate: float, start: Overrides, run: Run
 ) -> float:
@@ -96,17 +114,20 @@ def _validated_dice(
 
 
 def _train(study: Study, output: Path, datalist: Path, settings: Overrides, run: Run) -> None:
-    configs = [study.bundle_root / "configs" / name for name in study.configs]
-    _once(output, configs, {**_common(study, output, datalist), **settings}, run)
+    _once(output, _configs(study, "train"), {**_common(study, output, datalist), **settings}, run)
 
 
 def _evaluate(study: Study, folder: Path, draw: Path, run: Run) -> None:
-    configs = [study.bundle_root / "configs" / name for name in ("evaluate.json", *study.configs[1:])]
     settings = {
         **_common(study, folder / "evaluation", draw / "final.json"),
         "weights": str(folder / "final" / "model.safetensors"),
     }
-    _once(folder / "evaluation", configs, settings, run)
+    _once(folder / "evaluation", _configs(study, "evaluate"), settings, run)
+
+
+def _configs(study: Study, task: str) -> list[Path]:
+    first = "evaluate.json" if task == "evaluate" else study.configs[0]
+    return [study.bundle_root / "configs" / name for name in (first, *study.configs[1:])]
 
 
 def _common(study: Study, output: Path, datalist: Path) -> dict[str, Any]:
@@ -144,12 +165,10 @@ def _once(output: Path, configs: list[Path], settings: Overrides, run: Run) -> N
 
 
 def _write_cells(study: Study, cells: list[Cell]) -> None:
-    text = io.StringIO()
-    names = ["method", "draw", "learning_rate", *(f"dice_in_folds_at_{rate:g}" for rate in study.learning_rates)]
-    writer = csv.writer(text)
-    writer.writerow([*names, "per_image"])
-    for cell in cells:
-        scores = [f"{cell.choices[rate]:.4f}" for rate in study.learning_rates]
-        table = (cell.folder / "evaluation" / "per_image.csv").relative_to(study.output_dir)
-        writer.writerow([cell.method, cell.draw, cell.learning_rate, *scores, table.as_posix()])
-    write_text_atomic(study.output_dir / "cells.csv", text.getvalue())
+    rows = [
+        {"method": cell.method, "draw": cell.draw, "learning_rate": cell.learning_rate}
+        | {f"dice_in_folds_at_{rate:g}": f"{cell.choices[rate]:.4f}" for rate in study.learning_rates}
+        | {"per_image": (cell.folder / "evaluation" / "per_image.csv").relative_to(study.output_dir).as_posix()}
+        for cell in cells
+    ]
+    write_csv_atomic(study.output_dir / "cells.csv", rows)

@@ -43,7 +43,8 @@ class FrameReader(ImageReader):
             the frame, (W, H), in the type of the file, and MONAI's meta data of it.
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if there are several paths, the file cannot be read whole, or does not hold one grey frame.
+            ValueError: if there are several paths, the file cannot be read whole, is 16-bit colour (which PIL cuts to 8
+            bits), or does not hold one grey frame.
         """
         if len(img) != 1:
             raise ValueError(f"one file makes a frame, got {len(img)}: {', '.join(img)}")
@@ -69,10 +70,13 @@ def to_grayscale(image: Image.Image) -> Image.Image:
 
     Raises:
         OSError: if the picture is cut.
-        ValueError: if it holds several frames.
+        ValueError: if it holds several frames, or 16-bit colour.
     """
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise ValueError(f"it holds {frames} frames, expected one")
+    raw_modes = [tile[3] for tile in getattr(image, "tile", ()) if isinstance(tile[3], str)]
+    if image.mode not in GREY_MODES and any(";16" in mode for mode in raw_modes):
+        raise ValueError("it is 16-bit colour, which would be cut to 8 bits: save it as 16-bit grey")
     image.load()
     return image if image.mode in GREY_MODES else image.convert("L")

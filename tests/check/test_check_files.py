@@ -9,6 +9,12 @@ def test_missing_dataset_and_list_are_named(bundle):
     ]
 
 
+@pytest.mark.parametrize("name", ["dataset_dir", "output_dir", "datalist"])
+def test_a_folder_that_is_read_as_a_number_is_named(bundle, name):
+    bundle.train["initialize"] = ["$str(@output_dir)"]
+    assert f"`{name}` 2024 is read as a number: write ./2024" in bundle.problems(f"--{name}", "2024")
+
+
 def test_missing_weights_are_named_and_unset_ones_are_right(bundle, only_problem):
     bundle.train["initialize"] = ["$str(@weights)"]
     assert bundle.problems() == []
@@ -30,7 +36,7 @@ def test_output_folder_without_permission_is_named(bundle, only_problem, monkeyp
     )
 
 
-@pytest.mark.parametrize("value", ["", None, 3])
+@pytest.mark.parametrize("value", ["", None, ["a"]])
 def test_unset_output_folder_is_named(bundle, only_problem, value):
     bundle.train["output_dir"] = value
     assert only_problem() == f"`output_dir` must be a folder, got {value!r}"

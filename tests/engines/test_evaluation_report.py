@@ -71,6 +71,18 @@ def test_ids_that_would_share_a_file_are_named(tmp_path):
         EvaluationReport([{"id": "a/b", "image": "a.png"}, {"id": "a_b", "image": "b.png"}], tmp_path)
 
 
+def test_a_frame_listed_twice_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"listed more than once: a\.png"):
+        EvaluationReport([{"id": "x", "image": "a.png"}, {"id": "y", "image": "a.png"}], tmp_path)
+
+
+def test_an_output_folder_that_is_a_file_is_seen_at_the_start(tmp_path):
+    (tmp_path / "taken").touch()
+    report = EvaluationReport([{"id": "a", "image": "a.png"}], tmp_path / "taken")
+    with pytest.raises(FileExistsError, match="taken"):
+        report.start(None)
+
+
 def test_an_empty_list_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no row"):
         EvaluationReport([], tmp_path)
@@ -91,6 +103,7 @@ def test_undefined_figures_are_null_in_the_summary(tmp_path):
     report.write(evaluator)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["split"] == "test"
+    assert (summary["empty_masks"], summary["empty_labels"]) == (1, 0)
     assert summary["metrics"]["dice"]["mean"] == 0
     assert summary["metrics"]["artery_diameter_px"]["mean"] is None
     assert summary["agreement"]["diameter_px"]["pearson"]["r"] is None

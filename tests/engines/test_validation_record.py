@@ -1,13 +1,14 @@
-"""The table of validations and the weights of the best one."""
+"""When validations happen, their table, and the weights of the best one."""
 
 import csv
 import json
 
+import monai.engines
 import pytest
 import torch
-from ignite.engine import State
+from ignite.engine import Engine, State
 
-from cmunet_monai.engines.handlers import ValidationRecord
+from cmunet_monai.engines.handlers import PeriodicValidation, ValidationRecord
 from cmunet_monai.networks import UNet
 
 
@@ -77,3 +78,22 @@ def test_best_weights_are_those_of_the_moment(record):
         record.network.head.bias.add_(1)
     record(Evaluator(2, 0.4))
     assert record.best_weights.read_bytes() == before
+
+
+class Validator(monai.engines.Evaluator):
+    """Notes the epochs that it is asked to validate."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def run(self, global_epoch):
+        self.epochs.append(global_epoch)
+
+
+@pytest.mark.parametrize("interval, epochs", [(2, [2, 4, 5]), (5, [5]), (9, [5])])
+def test_the_last_epoch_is_validated_whatever_the_interval(interval, epochs):
+    engine = Engine(lambda engine, batch: None)
+    validator = Validator()
+    PeriodicValidation(validator=validator, interval=interval).attach(engine)
+    engine.run([0], max_epochs=5)
+    assert validator.epochs == epochs

@@ -31,3 +31,8 @@ def test_a_folder_without_frames_is_named(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder at .*nowhere"):
         list_frames(tmp_path / "nowhere")
+
+
+def test_frames_inside_the_output_folder_are_refused(folder):
+    with pytest.raises(ValueError, match="choose another output folder"):
+        list_frames(folder / "out", leave_out=folder)

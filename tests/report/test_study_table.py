@@ -3,9 +3,10 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cmunet_monai.report.command import main
-from cmunet_monai.report.study_table import METRICS, compare, read_runs
+from cmunet_monai.report.study_table import METRICS, compare, largest_diagonal, read_runs
 
 IDS = ["a", "b", "c"]
 
@@ -92,10 +93,35 @@ def test_one_draw_gives_intervals_over_images(study):
 
 
 def test_the_command_writes_and_prints_the_table(study, capsys):
-    assert main([str(study), "--output", str(study / "report")]) == 0
+    assert main([str(study), "--output", str(study / "report"), "--diagonal-px", "10"]) == 0
     printed = capsys.readouterr().out
     assert (study / "report" / "table.md").read_text() in printed
     with (study / "report" / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * len(METRICS)
     assert not math.isnan(np.mean([float(row["mean"].split()[0]) for row in rows]))
+
+
+def test_a_metric_that_is_nowhere_defined_is_said_to_be(study):
+    for path in study.glob("draw_*/none/per_image.csv"):
+        header, *lines = path.read_text().splitlines()
+        column = header.split(",").index("add_px")
+        cells = [line.split(",") for line in lines]
+        kept = [",".join([*line[:column], "", *line[column + 1 :]]) for line in cells]
+        path.write_text("\n".join([header, *kept]) + "\n")
+    row = row_of(compare(read_runs(study), "none", diagonal_px=10), "none", "ADD (px)")
+    assert (row["mean"], row["by draw"]) == ("undefined", "undefined, undefined")
+    assert row["undefined"] == "6 of 6"
+
+
+def test_the_largest_saved_mask_gives_the_diagonal(tmp_path):
+    for name, size in (("a", (30, 40)), ("b", (3, 4))):
+        path = tmp_path / "draw_0" / "none" / "evaluation" / "masks" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros(size, np.uint8)).save(path)
+    assert largest_diagonal(tmp_path) == 50
+
+
+def test_without_masks_the_diagonal_is_asked_for(study, tmp_path, capsys):
+    with pytest.raises(FileNotFoundError, match="give --diagonal-px"):
+        main([str(study), "--output", str(tmp_path / "report")])

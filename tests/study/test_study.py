@@ -2,7 +2,9 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cmunet_monai.study import read_study, run_study
 from cmunet_monai.study.command import main
@@ -177,7 +179,55 @@ def test_weights_made_anew_under_the_same_name_are_noticed(plan):
         run_study(read_study(plan), run=Runs(lambda _: 0.5))
 
 
-def test_a_dry_run_says_what_would_run_and_runs_nothing(plan, capsys):
+WRONG = [
+    ("methods", {}, "names of letters"),
+    ("methods", {"a/b": None}, "names of letters"),
+    ("methods", {"a": 3}, "names of letters"),
+    ("draws", "draw_0", "a list of folders"),
+    ("learning_rates", [], "a list of positive numbers"),
+    ("learning_rates", ["0.1"], "a list of positive numbers"),
+    ("max_epochs", "6", "a positive whole number"),
+    ("choice_epochs", 0, "a positive whole number or null"),
+    ("configs", "train.json", "a list of file names"),
+    ("overrides", [], "a JSON object"),
+    ("output_dir", 5, "a folder"),
+]
+
+
+@pytest.mark.parametrize("name, value, expected", WRONG)
+def test_a_setting_of_another_kind_is_named(plan, name, value, expected):
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {name: value}))
+    with pytest.raises(ValueError, match=f"`{name}` must be {expected}.*, got "):
+        read_study(plan)
+
+
+@pytest.fixture
+def real(plan):
+    """The study on the real bundle, with a frame and its label for each list."""
+    rows = {}
+    for number, name in enumerate(("training", "validation", "test")):
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(plan.parent / f"{name}.png")
+        rows[name] = [{"id": name, "image": f"{name}.png", "label": f"{name}.png", "group": name}]
+    for path in plan.parent.glob("draw_*/*.json"):
+        path.write_text(json.dumps(rows))
+    bundle = Path(__file__).parents[2] / "bundles" / "coronary_xa_segmentation"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"bundle_root": str(bundle)}))
+    return plan
+
+
+def test_a_dry_run_says_what_would_run_and_runs_nothing(real, capsys):
+    plan = real
     assert main([str(plan), "--dry-run"]) == 0
     assert "4 cells (2 draws x 2 methods), each with 6 runs of 4 epochs" in capsys.readouterr().out
     assert not (plan.parent / "out").exists()
+
+
+def test_a_mistyped_override_is_named_before_anything_runs(real, capsys):
+    settings = json.loads(real.read_text()) | {"overrides": {"lamda_ce": 2}}
+    real.write_text(json.dumps(settings))
+    assert main([str(real)]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2  # in training and in evaluation, each with its nearest id
+    assert "lamda_ce" in errors[0]
+    assert "lambda_ce" in errors[0]
+    assert not (real.parent / "out").exists()

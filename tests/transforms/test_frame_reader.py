@@ -2,6 +2,7 @@ import gzip
 import pickle
 import shutil
 
+import cv2
 import nibabel
 import numpy as np
 import pytest
@@ -197,3 +198,10 @@ def test_reader_survives_pickling_and_leaves_files_closed(tmp_path):
     with gzip.open(tmp_path / "y.nii.gz", "wb") as target, open(noise_nifti(tmp_path / "y.nii"), "rb") as source:
         shutil.copyfileobj(source, target)
     assert reader.get_data(reader.read(tmp_path / "y.nii.gz"))[0].shape == (64, 64)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bit_colour_is_refused(tmp_path, channels):
+    cv2.imwrite(str(tmp_path / "x.png"), np.full((3, 5, channels), 40000, np.uint16))
+    with pytest.raises(ValueError, match=r"x\.png .*16-bit colour"):
+        load(tmp_path / "x.png")

@@ -9,11 +9,12 @@ from cmunet_monai.engines.handlers.resume import ResumableCheckpoint
 from cmunet_monai.engines.handlers.save_masks import SaveMasks
 from cmunet_monai.engines.handlers.save_weights import SaveUNetWeights
 from cmunet_monai.engines.handlers.set_data_epoch import SetDataEpoch
-from cmunet_monai.engines.handlers.validation import ValidationRecord
+from cmunet_monai.engines.handlers.validation import PeriodicValidation, ValidationRecord
 
 __all__ = [
     "CSVLog",
     "EvaluationReport",
+    "PeriodicValidation",
     "ProgressBar",
     "ReconstructionPictures",
     "ResumableCheckpoint",

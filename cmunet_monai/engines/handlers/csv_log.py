@@ -1,7 +1,6 @@
 """One row an epoch: losses, learning rate, speed, and the share of the time spent waiting for data."""
 
 import csv
-import io
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 from torch.optim import Optimizer
 
-from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.atomic import write_csv_atomic
 from cmunet_monai.engines.handlers.resume import is_main_process
 
 
@@ -80,11 +79,7 @@ class CSVLog:
                 "data_wait_share": f"{self.waited / seconds:.4f}",
             }
         )
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.rows[-1]), extrasaction="ignore", restval="")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text_atomic(self.path, text.getvalue())
+        write_csv_atomic(self.path, self.rows)
 
 
 def named_losses(output: Any) -> dict[str, float]:

@@ -1,7 +1,5 @@
 """What an evaluation leaves behind: a table with one row an image, a summary, masks and pictures."""
 
-import csv
-import io
 import json
 import logging
 import math
@@ -18,7 +16,7 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 
-from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.atomic import write_csv_atomic, write_text_atomic
 from cmunet_monai.metrics import bland_altman, compute_all, pearson
 from cmunet_monai.report import bootstrap_interval, summarise
 from cmunet_monai.writers import draw_comparison, write_mask, write_picture
@@ -52,7 +50,8 @@ class EvaluationReport:
         output_dir: folder of the files.
         facts: what `summary.json` says of the run beside the figures, such as weights and split.
     Raises:
-        ValueError: if there is no row, two rows have one id, or a label has another size than its frame.
+        ValueError: if there is no row, two rows have one id or image, or a label has another size than its frame.
+        FileExistsError: at the start of the run, if `output_dir` is a file.
     """
 
     def __init__(
@@ -65,6 +64,9 @@ class EvaluationReport:
         self.data = {str(row[CommonKeys.IMAGE]): row for row in data}
         if not data:
             raise ValueError("`data` is empty: the data list has no row in this list")
+        if len(self.data) < len(data):
+            images = Counter(str(row[CommonKeys.IMAGE]) for row in data)
+            raise ValueError(f"listed more than once: {', '.join(name for name, n in images.items() if n > 1)}")
         files = Counter(file_name(image_id(row)) for row in data)
         repeated = [image_id(row) for row in data if files[file_name(image_id(row))] > 1]
         if repeated:
@@ -74,13 +76,19 @@ class EvaluationReport:
         self.output_dir = Path(output_dir)
         self.facts = dict(facts or {})
         self.rows: list[dict[str, Any]] = []
+        self.empty: Counter[str] = Counter()
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda _: self.rows.clear())
+        engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_STARTED, self.start_clock)
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.stop_clock)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.measure)
         engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def start(self, engine: Engine) -> None:
+        self.rows = []
+        self.empty = Counter()
+        self.output_dir.mkdir(parents=True, exist_ok=True)
 
     def start_clock(self, engine: Engine) -> None:
         self.begin = perf_counter()
@@ -99,6 +107,7 @@ class EvaluationReport:
             if mask.shape != label.shape:
                 size, expected = tuple(label.shape[1:]), tuple(mask.shape[1:])
                 raise ValueError(f"the label of {image_id(facts)} is {size} (W, H), its frame {expected}")
+            self.empty += Counter(masks=not mask.any(), labels=not label.any())
             row = measure_pair(mask, label, facts) | {"seconds": self.seconds / len(state.output)}
             self.rows.append(row)
             name = file_name(row["id"])
@@ -108,14 +117,13 @@ class EvaluationReport:
             write_picture(picture, self.output_dir / "overlays" / name)
 
     def write(self, engine: Engine) -> None:
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=names, restval="")
-        writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in self.rows)
-        write_text_atomic(self.output_dir / "per_image.csv", text.getvalue())
-        summary = self.facts | summarise_rows(self.rows)
+        table = [{name: _cell(value) for name, value in row.items()} for row in self.rows]
+        write_csv_atomic(self.output_dir / "per_image.csv", table)
+        empty = {f"empty_{name}": self.empty[name] for name in ("masks", "labels")}
+        summary = self.facts | empty | summarise_rows(self.rows)
         write_text_atomic(self.output_dir / "summary.json", json.dumps(_plain(summary), indent=2) + "\n")
+        if self.empty["labels"]:
+            logger.warning("%d labels are empty: their images count in no mean", self.empty["labels"])
         dice: Any = summary["metrics"]["dice"]
         lower, upper = dice["interval_95"]
         logger.info(

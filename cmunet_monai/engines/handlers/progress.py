@@ -10,10 +10,16 @@ from cmunet_monai.engines.handlers.resume import is_main_process
 
 
 class ProgressBar:
-    """A bar over all steps of a run, resumed ones included, with the epoch and the loss.
+    """A bar over all steps of a run, resumed ones included.
 
     ignite's `ProgressBar` draws a bar an epoch: hundreds of them where an epoch has two steps.
+
+    Args:
+        title: what stands before the bar; None gives the epoch, and the loss after the bar.
     """
+
+    def __init__(self, title: str | None = None) -> None:
+        self.title = title
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self.start)
@@ -33,11 +39,13 @@ class ProgressBar:
                 mininterval=0.2 if sys.stderr.isatty() else 15,
                 disable=not is_main_process(),
             )
-        self.bar.set_description(f"epoch {engine.state.epoch}/{engine.state.max_epochs}", refresh=False)
+        title = self.title or f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
+        self.bar.set_description(title, refresh=False)
 
     def advance(self, engine: Engine) -> None:
         if self.bar is not None:
-            self.bar.set_postfix(loss=f"{named_losses(engine.state.output)['loss']:.4f}", refresh=False)
+            if self.title is None:
+                self.bar.set_postfix(loss=f"{named_losses(engine.state.output)['loss']:.4f}", refresh=False)
             self.bar.update()
 
     def close(self, engine: Engine) -> None:

@@ -1,18 +1,28 @@
-"""The validations of a run, and the weights of the best one."""
+"""When a run validates, what it finds, and the weights of the best epoch."""
 
 import csv
-import io
 import math
 import os
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
+from monai.handlers import ValidationHandler
 from torch import nn
 
-from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.atomic import write_csv_atomic
 from cmunet_monai.engines.handlers.resume import is_main_process
 from cmunet_monai.networks import save_unet_weights
+
+
+class PeriodicValidation(ValidationHandler):
+    """MONAI's `ValidationHandler` that validates after the last epoch too, where the interval does not divide it."""
+
+    def attach(self, engine: Engine) -> None:
+        def due(engine: Engine, epoch: int) -> bool:
+            return epoch % self.interval == 0 or epoch == engine.state.max_epochs
+
+        engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=due), self)
 
 
 class ValidationRecord:
@@ -52,11 +62,8 @@ class ValidationRecord:
         metrics: dict[str, Any] = {name: float(value) for name, value in engine.state.metrics.items()}
         if not earlier or _score(metrics[self.metric]) > max(_score(float(row[self.metric])) for row in earlier):
             save_unet_weights(self.network, self.best_weights, epoch=epoch, **metrics)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=["epoch", *metrics], extrasaction="ignore", restval="")
-        writer.writeheader()
-        writer.writerows([*earlier, {"epoch": epoch} | {name: f"{value:.6f}" for name, value in metrics.items()}])
-        write_text_atomic(self.path, text.getvalue())
+        row = {"epoch": epoch} | {name: f"{value:.6f}" for name, value in metrics.items()}
+        write_csv_atomic(self.path, [*earlier, row])
 
     def _read(self) -> list[dict[str, str]]:
         if not self.path.is_file():

@@ -1,0 +1,23 @@
+"""Files that are whole or absent."""
+
+import pytest
+
+from cmunet_monai.atomic import atomic_path, write_csv_atomic, write_text_atomic
+
+
+def test_a_failure_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path):
+    write_text_atomic(tmp_path / "a.txt", "before")
+
+    def fail_halfway():
+        with atomic_path(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "before"}
+
+
+def test_columns_are_all_keys_and_what_a_row_lacks_is_empty(tmp_path):
+    write_csv_atomic(tmp_path / "deep" / "a.csv", [{"id": "x", "dice": 0.5}, {"id": "y, z", "hd": 2}])
+    assert (tmp_path / "deep" / "a.csv").read_bytes() == b'id,dice,hd\r\nx,0.5,\r\n"y, z",,2\r\n'
