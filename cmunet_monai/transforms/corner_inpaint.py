@@ -118,8 +118,11 @@ def inpaint(image: np.ndarray, region: np.ndarray, *, radius: float = 3, white: 
     if not region.any() or region.all():
         return image.copy()
     scale = np.float32(255 / white)
-    filled = cv2.inpaint(image * scale, region.astype(np.uint8), radius, cv2.INPAINT_TELEA)
-    return np.where(region, filled / scale, image)
+    repeats = [3 if side == 1 else 1 for side in image.shape]  # of a single line, OpenCV reads memory beyond it
+    wide, hole = np.tile(image * scale, repeats), np.tile(region.astype(np.uint8), repeats)
+    filled = cv2.inpaint(wide, hole, radius, cv2.INPAINT_TELEA)
+    height, width = image.shape
+    return np.where(region, filled[:height, :width] / scale, image)
 
 
 class CornerInpaint(Transform):
