@@ -11,6 +11,14 @@ set begins with the shorter one.
 A mask is 255 where the pixel's centre lies inside a projected artery. The picture shows all arteries; the mask, like
 that of a person who annotates, leaves out what is thinner than --min-calibre-mm (0 marks everything). The catheter, the
 aortic root and wires are never in the mask. No millimetres are given with the frames (`spacing_mm` is null).
+
+With --cine it makes angiography runs instead, for trying `data_prep dicom` and what follows without a patient's data:
+OUTPUT/dicom/PATIENT/RUN.dcm (multi-frame XA), OUTPUT/masks/RUN.nii.gz (uint8, (column, row, frame), 1 where an artery
+is filled), OUTPUT/truth/RUN.json (centrelines with diameters in mm, stenoses, filling and contraction of every frame, R
+waves, spacing) and OUTPUT/cines.json, which lists them. --patients and --runs-per-patient say how many, --frames how
+long each run is. All runs of a patient show one artery tree from several angles, by one of five made-up X-ray systems
+(8 or 12 bits, LIN, LOG or DISP); about one run in eight has no contrast agent. The bytes of a run depend on --seed, its
+patient, its number, --frames and --size.
 """
 
 import argparse
@@ -20,7 +28,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +35,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from cmunet_monai.atomic import atomic_path
-from data_prep.datalist import Row, datalist_text, read_json_object, write_datalist
+from data_prep.datalist import Row, datalist_text, write_datalist
 from data_prep.synthetic import DEFAULT_MIN_CALIBRE_MM, synthesize_frame
+from data_prep.synthetic.cine_files import CineSettings, write_cines
+from data_prep.synthetic.folder import check_folder
+from data_prep.synthetic.xa_file import TRANSFER_SYNTAX_NAMES
 
 MIN_SIZE_PX, MAX_SIZE_PX = 64, 2048
 TEST_PATIENT_CYCLE = 5
+_FRAME_OPTIONS = ("frames_per_patient", "round_corners")
+_CINE_OPTIONS = ("patients", "runs_per_patient", "transfer_syntax")
 _ROUND_CORNERS = {"mixed": None, "all": True, "none": False}
 
 
@@ -50,14 +62,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.frames < 1:
             raise ValueError(f"--frames must be 1 or more, got {self.frames}")
-        if not MIN_SIZE_PX <= self.size <= MAX_SIZE_PX:
-            raise ValueError(f"--size must be {MIN_SIZE_PX} to {MAX_SIZE_PX} pixels, got {self.size}")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
         if self.frames_per_patient < 1:
             raise ValueError(f"--frames-per-patient must be 1 or more, got {self.frames_per_patient}")
-        if not 0 <= self.min_calibre_mm <= 3:
-            raise ValueError(f"--min-calibre-mm must be 0 to 3 (then only trunks are left), got {self.min_calibre_mm}")
 
     def place(self, index: int) -> tuple[int, int]:
         """Patient and frame within the patient of the data set's `index`-th frame."""
@@ -74,10 +80,20 @@ class Settings:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the dataset folder to write")
-    parser.add_argument("--frames", type=int, default=64, help="how many frames (default: 64)")
+    parser.add_argument("--cine", action="store_true", help="make angiography runs as DICOM, not single frames")
+    parser.add_argument(
+        "--frames", type=int, default=64, help="how many frames; with --cine in every run (default: 64)"
+    )
     parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default: 256)")
     parser.add_argument("--seed", type=int, default=0, help="names the data set (default: 0)")
-    parser.add_argument("--frames-per-patient", type=int, default=4, metavar="N", help="views of one (default: 4)")
+    parser.add_argument("--frames-per-patient", type=int, metavar="N", help="views of one (default: 4)")
+    parser.add_argument("--patients", type=int, metavar="N", help="with --cine: how many (default: 4)")
+    parser.add_argument("--runs-per-patient", type=int, metavar="N", help="with --cine: views of one (default: 2)")
+    parser.add_argument(
+        "--transfer-syntax",
+        choices=tuple(TRANSFER_SYNTAX_NAMES),
+        help="with --cine: how the DICOM files are stored; the jpeg ones need python-gdcm (default: explicit)",
+    )
     parser.add_argument(
         "--min-calibre-mm",
         type=float,
@@ -88,23 +104,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--round-corners",
         choices=tuple(_ROUND_CORNERS),
-        default="mixed",
-        help="dark corners of a round image intensifier: as the X-ray systems have them, on all frames, on none",
+        help="dark corners of a round image intensifier: as the X-ray systems have them (mixed, the default), on all "
+        "frames, on none; not with --cine",
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes to share the work (default: 1)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write frames and masks, then the datalist, and print the counts.
+    """Write the data set, its list last, and print the counts.
 
     Raises:
         ValueError: a bad argument, or `--output` holds another data set.
     """
-    settings = Settings(
-        args.frames, args.size, args.seed, args.frames_per_patient, args.min_calibre_mm, args.round_corners
-    )
+    for name in _FRAME_OPTIONS if args.cine else _CINE_OPTIONS:
+        if getattr(args, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{flag} cannot be given with --cine" if args.cine else f"{flag} needs --cine")
+    if not MIN_SIZE_PX <= args.size <= MAX_SIZE_PX:
+        raise ValueError(f"--size must be {MIN_SIZE_PX} to {MAX_SIZE_PX} pixels, got {args.size}")
+    if args.seed < 0:
+        raise ValueError(f"--seed must be 0 or more, got {args.seed}")
+    if not 0 <= args.min_calibre_mm <= 3:
+        raise ValueError(f"--min-calibre-mm must be 0 to 3 (then only trunks are left), got {args.min_calibre_mm}")
     if args.workers < 1:
         raise ValueError(f"--workers must be 1 or more, got {args.workers}")
+    if args.cine:
+        _run_cines(args)
+    else:
+        _run_frames(args)
+
+
+def _run_cines(args: argparse.Namespace) -> None:
+    settings = CineSettings(
+        patients=4 if args.patients is None else args.patients,
+        runs_per_patient=2 if args.runs_per_patient is None else args.runs_per_patient,
+        frames=args.frames,
+        size=args.size,
+        seed=args.seed,
+        min_calibre_mm=args.min_calibre_mm,
+        transfer_syntax="explicit" if args.transfer_syntax is None else args.transfer_syntax,
+    )
+    listing = write_cines(args.output, settings, workers=args.workers)
+    runs = settings.patients * settings.runs_per_patient
+    print(f"{runs} runs of {settings.frames} frames of {settings.patients} patients")
+    print(f"written to {listing}")
+
+
+def _run_frames(args: argparse.Namespace) -> None:
+    settings = Settings(
+        args.frames,
+        args.size,
+        args.seed,
+        4 if args.frames_per_patient is None else args.frames_per_patient,
+        args.min_calibre_mm,
+        "mixed" if args.round_corners is None else args.round_corners,
+    )
     rows = [settings.row(index) for index in range(settings.frames)]
     lists: dict[str, tuple[Row, ...]] = {"training": (), "test": ()}
     for index, row in enumerate(rows):
@@ -116,7 +170,10 @@ def run(args: argparse.Namespace) -> None:
         "label_values": {"0": "background", "255": "vessel"},
     }
     datalist_path = args.output / "datalist.json"
-    _check_output(args.output, rows, header)
+    files = [name for row in rows for name in (row.image, row.label) if name is not None]
+    check_folder(
+        args.output, [*files, "datalist.json"], listing="datalist.json", key="synthesize", settings=asdict(settings)
+    )
     if datalist_path.is_file() and datalist_path.read_text(encoding="utf-8") != datalist_text(lists, header):
         datalist_path.unlink()
 
@@ -134,27 +191,6 @@ def run(args: argparse.Namespace) -> None:
     for name, listed in lists.items():
         print(f"{name:12} {len(listed):5} frames of {len({row.patient_id for row in listed})} patients")
     print(f"written to {datalist_path}")
-
-
-def _check_output(output: Path, rows: list[Row], header: dict[str, Any]) -> None:
-    """Refuse a folder that holds anything but (a part of) the same data set."""
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file: expected a folder")
-    datalist_path = output / "datalist.json"
-    if datalist_path.is_file():
-        found = read_json_object(datalist_path)[0].get("synthesize")
-        if found != header["synthesize"]:
-            made = "not by this command" if found is None else f"with {found}"
-            raise ValueError(
-                f"{output} holds another data set, made {made}; now asked for {header['synthesize']}: "
-                "give another --output"
-            )
-    expected = {Path(name) for row in rows for name in (row.image, row.label) if name is not None}
-    expected |= {Path("images"), Path("labels"), Path("datalist.json")}
-    for path in sorted(output.rglob("*")):
-        # An interrupted run leaves frames of this data set and at most some temporary files.
-        if path.relative_to(output) not in expected and not path.name.startswith(".tmp-"):
-            raise ValueError(f"{output} holds {path}, which this data set does not have: give another --output")
 
 
 def _write_frame(output: Path, settings: Settings, index: int) -> None:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from data_prep.synthetic.projection import Balls, CArmView, lumen_mask, path_length_mm, tube_balls
 from data_prep.synthetic.scanner import LOOKS, Look, acquire, draw_background, draw_wires
-from data_prep.synthetic.tree import CoronaryTree, Heart, Side, draw_heart, grow_tree, smooth_path
+from data_prep.synthetic.tree import CoronaryTree, Side, draw_heart, grow_tree, smooth_path
 
 # The angles (LAO positive, cranial positive) in which the two arteries are looked at in practice.
-_USUAL_ANGLES_DEG: dict[Side, tuple[tuple[float, float], ...]] = {
+USUAL_ANGLES_DEG: dict[Side, tuple[tuple[float, float], ...]] = {
     "left": ((-30, -22), (-5, -28), (-30, 25), (0, 35), (45, 25), (45, -28), (-20, 0), (-35, 5)),
     "right": ((42, 0), (-30, 0), (0, 30), (30, 22), (88, 0)),
 }
@@ -57,18 +57,18 @@ def synthesize_frame(
             all of it. 0 marks every twig. People who annotate leave thin side branches out.
         round_corners: dark corners of a round image intensifier; None leaves it to the patient's X-ray system.
     """
-    trees, look = _draw_patient(seed, patient)
+    trees, look = draw_patient(seed, patient)
     rng = np.random.default_rng([seed, patient, 1 + frame])
     side: Side = "left" if rng.random() < 0.6 else "right"
-    usual = _USUAL_ANGLES_DEG[side]
+    usual = USUAL_ANGLES_DEG[side]
     primary, secondary = np.array(usual[rng.integers(len(usual))]) + rng.normal(0, 6, 2)
     view = CArmView(float(primary), float(secondary), field_mm=rng.uniform(*look.field_mm), size=size)
     tree = trees[side]
     systole = rng.uniform(0.0, 0.14)
-    view = replace(view, shift_mm=_table_shift_mm(rng, tree, view, systole))
+    view = replace(view, shift_mm=table_shift_mm(rng, tree, view, systole))
 
     arteries, labelled = _artery_balls(rng, tree, systole, min_calibre_mm)
-    devices = _catheter_balls(rng, tree, systole)
+    devices = catheter_balls(rng, tree, systole)
     fine = replace(view, size=size * _OVERSAMPLING)
     length_mm = cv2.resize(
         path_length_mm(Balls.join([arteries, devices]), fine), (size, size), interpolation=cv2.INTER_AREA
@@ -76,7 +76,7 @@ def synthesize_frame(
     iodine_per_mm = np.clip(rng.lognormal(np.log(0.16), 0.35), 0.06, 0.35)
     agent = (iodine_per_mm * length_mm).astype(np.float32)
     if rng.random() < 0.3:
-        agent += _reflux(rng, tree, systole, view)
+        agent += reflux(rng, tree, systole, view)
 
     background = draw_background(rng, view, tree.heart)
     image = acquire(rng, view, look, background, agent + draw_wires(rng, view), round_corners=round_corners)
@@ -85,7 +85,7 @@ def synthesize_frame(
 
 
 @lru_cache(maxsize=8)
-def _draw_patient(seed: int, patient: int) -> tuple[dict[Side, CoronaryTree], Look]:
+def draw_patient(seed: int, patient: int) -> tuple[dict[Side, CoronaryTree], Look]:
     """Both arteries of a patient, and the X-ray system of the hospital."""
     rng = np.random.default_rng([seed, patient, 0])
     heart = draw_heart(rng)
@@ -93,20 +93,10 @@ def _draw_patient(seed: int, patient: int) -> tuple[dict[Side, CoronaryTree], Lo
     return trees, LOOKS[rng.choice(len(LOOKS), p=[0.45, 0.25, 0.2, 0.1])]
 
 
-def _beat(points_mm: NDArray[np.float64], heart: Heart, systole: float) -> NDArray[np.float64]:
-    """Points on the heart contracted by a share `systole` in radius and half of that in length, slightly twisted."""
-    local = points_mm @ heart.axes.T
-    turn = 0.5 * systole * local[:, 2] / heart.length_mm
-    cosine, sine = np.cos(turn), np.sin(turn)
-    across = np.stack([cosine * local[:, 0] - sine * local[:, 1], sine * local[:, 0] + cosine * local[:, 1]], axis=1)
-    beaten = np.concatenate([across * (1 - systole), local[:, 2:] * (1 - systole / 2)], axis=1)
-    return np.asarray(beaten @ heart.axes)
-
-
-def _table_shift_mm(rng: Generator, tree: CoronaryTree, view: CArmView, systole: float) -> tuple[float, float]:
+def table_shift_mm(rng: Generator, tree: CoronaryTree, view: CArmView, systole: float) -> tuple[float, float]:
     """Put the main branches near the middle of the picture, as the operator does, more or less."""
     points = np.concatenate([b.points_mm for b in tree.branches if b.name != "twig"])
-    place, _ = view.project(_beat(points, tree.heart, systole))
+    place, _ = view.project(tree.heart.contracted_mm(points, systole))
     middle = (place.min(axis=0) + place.max(axis=0)) / 2 - (view.size - 1) / 2
     right, down = middle * view.pixel_mm + rng.normal(0, 0.06 * view.field_mm, 2)
     return -float(right), float(down)
@@ -117,7 +107,7 @@ def _artery_balls(rng: Generator, tree: CoronaryTree, systole: float, min_calibr
     fade_mm = rng.uniform(120, 800)
     filled, labelled = [], []
     for branch in tree.branches:
-        points = _beat(branch.points_mm, tree.heart, systole)
+        points = tree.heart.contracted_mm(branch.points_mm, systole)
         balls = tube_balls(points, branch.radius_mm, branch.distance_mm)
         distance_mm, strength = balls.weight, 1 if branch.distance_mm[0] == 0 else rng.uniform(0.85, 1.1)
         balls = replace(balls, weight=strength * np.exp(-distance_mm / fade_mm))
@@ -128,9 +118,9 @@ def _artery_balls(rng: Generator, tree: CoronaryTree, systole: float, min_calibr
     return Balls.join(filled), Balls.join(labelled)
 
 
-def _catheter_balls(rng: Generator, tree: CoronaryTree, systole: float) -> Balls:
+def catheter_balls(rng: Generator, tree: CoronaryTree, systole: float) -> Balls:
     """A catheter of 5 to 7 French from the ascending aorta into the ostium."""
-    artery = _beat(tree.branches[0].points_mm, tree.heart, systole)
+    artery = tree.heart.contracted_mm(tree.branches[0].points_mm, systole)
     inside = min(int(rng.uniform(2, 10)), len(artery) - 1)
     ostium = artery[0]
     root = tree.heart.point_mm(np.zeros(1), np.full(1, -30.0), np.full(1, 0.05))[0]
@@ -151,9 +141,9 @@ def _catheter_balls(rng: Generator, tree: CoronaryTree, systole: float) -> Balls
     return tube_balls(controls, radius, np.full(len(controls), rng.uniform(0.6, 1.4)))
 
 
-def _reflux(rng: Generator, tree: CoronaryTree, systole: float, view: CArmView) -> NDArray[np.float32]:
+def reflux(rng: Generator, tree: CoronaryTree, systole: float, view: CArmView) -> NDArray[np.float32]:
     """A cloud of contrast agent in the aortic root, beside the ostium."""
-    origin = _beat(tree.branches[0].points_mm[:1], tree.heart, systole)
+    origin = tree.heart.contracted_mm(tree.branches[0].points_mm[:1], systole)
     ostium, magnification = view.project(origin + rng.normal(0, 4, (1, 3)))
     rows, columns = np.mgrid[: view.size, : view.size].astype(np.float32)
     spread = rng.uniform(3, 8, 2) * magnification[0] / view.pixel_mm

@@ -5,7 +5,7 @@ millimetres in the plane of the isocentre, so that the same scene can be drawn a
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from data_prep.synthetic.tree import Heart
 
 Map = NDArray[np.float32]
 Range = tuple[float, float]
+Layer = Literal["tissue", "heart", "spine", "diaphragm", "ribs", "fibres"]
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,27 @@ LOOKS = (
 
 def draw_background(rng: Generator, view: CArmView, heart: Heart) -> Map:
     """Attenuation of everything but contrast agent and devices, up to a constant."""
+    (_, total), *others = draw_background_layers(rng, view, heart)
+    for _, layer in others:
+        total = total + layer
+    return total
+
+
+def draw_background_layers(rng: Generator, view: CArmView, heart: Heart) -> list[tuple[Layer, Map]]:
+    """Attenuation of everything but contrast agent and devices, apart by what moves together; tissue is first."""
     right, up = _grid_mm(view)
-    total = _soft_tissue(rng, view)
-    total += rng.uniform(0.1, 0.6) * _heart_shadow(view, heart)
+    layers: list[tuple[Layer, Map]] = [("tissue", _soft_tissue(rng, view))]
+    layers.append(("heart", rng.uniform(0.1, 0.6) * _heart_shadow(view, heart)))
     if rng.random() < 0.85:
-        total += rng.uniform(0.1, 0.6) * _spine(rng, view, right, up)
+        layers.append(("spine", rng.uniform(0.1, 0.6) * _spine(rng, view, right, up)))
     if rng.random() < 0.7:
         for _ in range(rng.integers(1, 3)):
-            total += rng.uniform(0.15, 0.7) * _diaphragm(rng, view, right, up)
+            layers.append(("diaphragm", rng.uniform(0.15, 0.7) * _diaphragm(rng, view, right, up)))
     if rng.random() < 0.7:
-        total += rng.uniform(0.02, 0.12) * _ribs(rng, view, right, up)
+        layers.append(("ribs", rng.uniform(0.02, 0.12) * _ribs(rng, view, right, up)))
     if rng.random() < 0.25:
-        total += rng.uniform(0.01, 0.05) * _muscle_fibres(rng, view, right, up)
-    return total
+        layers.append(("fibres", rng.uniform(0.01, 0.05) * _muscle_fibres(rng, view, right, up)))
+    return layers
 
 
 def draw_wires(rng: Generator, view: CArmView) -> Map:
@@ -76,6 +85,82 @@ def draw_wires(rng: Generator, view: CArmView) -> Map:
         soft = np.hypot(0.3 * view.pixel_mm, 0.2)
         total += rng.uniform(0.05, 0.35) * _step((radius - np.abs(across - bend)) / soft)
     return total
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """The settings of one exposure, or of all exposures of a run."""
+
+    contrast: float
+    """Factor on the attenuation of the body."""
+    scatter: float
+    """Share of the signal that comes from elsewhere in the body."""
+    shade: Map
+    """(size, size) vignetting, about 1."""
+    opening: Map
+    """(size, size) open part of the field, 0 to 1."""
+    blur_px: float
+    quanta: float
+    """In a pixel of median signal."""
+    noise_blur_px: float
+    electronic_noise: float
+    gamma: float
+    sharpening_px: float
+    sharpening: float
+    level: float
+    """Grey value, of 255, of the median signal."""
+    offset: float
+    """Grey value, of 255, of no signal."""
+
+    def detect(self, rng: Generator, view: CArmView, body: Map, contrast_agent: Map) -> Map:
+        """Beer-Lambert's law, scatter, blur, collimation and fresh noise.
+
+        Args:
+            rng: source of the noise.
+            view: geometry, for the scale of the scatter.
+            body: (size, size) attenuation of the body, up to a constant.
+            contrast_agent: (size, size) attenuation of arteries, catheter and wires.
+        Returns:
+            (size, size) signal, 1 at the median before collimation; noise can make it negative.
+        """
+        signal = np.exp(-self.contrast * (body - body.mean())) * np.exp(-contrast_agent)
+        signal = (1 - self.scatter) * signal + self.scatter * _blur(signal, 20 / view.pixel_mm)
+        signal /= np.median(signal)
+        signal = _blur(signal, self.blur_px) * self.shade * self.opening
+        # Poisson noise, as its normal limit: there are thousands of quanta in a pixel.
+        noise = rng.standard_normal(signal.shape, dtype=np.float32) * np.sqrt(np.maximum(signal, 0) / self.quanta)
+        signal = signal + _blur(noise, self.noise_blur_px)
+        signal += self.electronic_noise * rng.standard_normal(signal.shape, dtype=np.float32)
+        return signal
+
+    def enhance(self, shown: NDArray[Any]) -> NDArray[Any]:
+        """Sharpen the edges."""
+        return shown + self.sharpening * (shown - _blur(shown, self.sharpening_px))
+
+
+def draw_exposure(rng: Generator, view: CArmView, look: Look, *, round_corners: bool | None = None) -> Exposure:
+    """Draw settings within what `look` allows; `round_corners` as in `acquire`."""
+    contrast, scatter = rng.uniform(*look.contrast), rng.uniform(0.2, 0.45)
+    shade, opening = _collimation(rng, view, look, round_corners)
+    blur_mm, quanta_per_mm2 = rng.uniform(*look.blur_mm), rng.uniform(*look.quanta_per_mm2)
+    noise_blur_mm, electronic_noise = rng.uniform(0.12, 0.3), rng.uniform(0.001, 0.004)
+    gamma = rng.uniform(*look.gamma)
+    sharpening_mm, sharpening = (rng.uniform(*limits) for limits in look.sharpening)
+    return Exposure(
+        contrast=contrast,
+        scatter=scatter,
+        shade=shade,
+        opening=opening,
+        blur_px=blur_mm / view.pixel_mm,
+        quanta=quanta_per_mm2 * view.pixel_mm**2,
+        noise_blur_px=noise_blur_mm / view.pixel_mm,
+        electronic_noise=electronic_noise,
+        gamma=gamma,
+        sharpening_px=sharpening_mm / view.pixel_mm,
+        sharpening=sharpening,
+        level=np.clip(rng.normal(112, 18), 75, 160),
+        offset=rng.uniform(0, 4),
+    )
 
 
 def acquire(
@@ -99,28 +184,12 @@ def acquire(
     Returns:
         (size, size) uint8.
     """
-    pixel_mm = view.pixel_mm
     # Of its own, since the number of noise values depends on the size and the settings must not.
     noise_rng = rng.spawn(1)[0]
-    body = np.exp(-rng.uniform(*look.contrast) * (background - background.mean()))
-    scatter = rng.uniform(0.2, 0.45)
-    signal = body * np.exp(-contrast_agent)
-    signal = (1 - scatter) * signal + scatter * _blur(signal, 20 / pixel_mm)
-    signal /= np.median(signal)
-
-    shade, opening = _collimation(rng, view, look, round_corners)
-    signal = _blur(signal, rng.uniform(*look.blur_mm) / pixel_mm) * shade * opening
-    quanta = rng.uniform(*look.quanta_per_mm2) * pixel_mm**2
-    # Poisson noise, as its normal limit: there are thousands of quanta in a pixel.
-    noise = noise_rng.standard_normal(signal.shape, dtype=np.float32) * np.sqrt(np.maximum(signal, 0) / quanta)
-    signal = signal + _blur(noise, rng.uniform(0.12, 0.3) / pixel_mm)
-    signal += rng.uniform(0.001, 0.004) * noise_rng.standard_normal(signal.shape, dtype=np.float32)
-
-    shown = np.maximum(signal, 0) ** rng.uniform(*look.gamma)
-    sigma_mm, amount = (rng.uniform(*limits) for limits in look.sharpening)
-    shown = shown + amount * (shown - _blur(shown, sigma_mm / pixel_mm))
-    level = np.clip(rng.normal(112, 18), 75, 160)
-    return np.clip(np.rint(shown * level + rng.uniform(0, 4)), 0, 255).astype(np.uint8)
+    exposure = draw_exposure(rng, view, look, round_corners=round_corners)
+    signal = exposure.detect(noise_rng, view, background, contrast_agent)
+    shown = exposure.enhance(np.maximum(signal, 0) ** exposure.gamma)
+    return np.clip(np.rint(shown * exposure.level + exposure.offset), 0, 255).astype(np.uint8)
 
 
 def _collimation(rng: Generator, view: CArmView, look: Look, round_corners: bool | None) -> tuple[Map, Map]:

@@ -40,6 +40,17 @@ class Heart:
         local = np.stack([across * np.cos(longitude), across * np.sin(longitude), along], axis=1)
         return np.asarray(local @ self.axes)
 
+    def contracted_mm(self, points_mm: NDArray[np.float64], systole: float) -> NDArray[np.float64]:
+        """(N, 3) points on the heart contracted by a share `systole` in radius, half of that in length, and twisted."""
+        local = points_mm @ self.axes.T
+        turn = 0.5 * systole * local[:, 2] / self.length_mm
+        cosine, sine = np.cos(turn), np.sin(turn)
+        across = np.stack(
+            [cosine * local[:, 0] - sine * local[:, 1], sine * local[:, 0] + cosine * local[:, 1]], axis=1
+        )
+        beaten = np.concatenate([across * (1 - systole), local[:, 2:] * (1 - systole / 2)], axis=1)
+        return np.asarray(beaten @ self.axes)
+
 
 @dataclass(frozen=True)
 class Branch:

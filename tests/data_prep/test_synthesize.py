@@ -1,11 +1,14 @@
 import json
 
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
 from data_prep.__main__ import main
 from data_prep.datalist import validate_datalist
+from data_prep.synthetic.cine import synthesize_cine
 
 
 def synthesize(output, *options):
@@ -103,3 +106,104 @@ def test_output_that_is_a_file_is_refused(tmp_path, capsys):
     (tmp_path / "d").write_text("x")
     assert synthesize(tmp_path / "d", "--frames", "1") == 2
     assert "is a file: expected a folder" in capsys.readouterr().err
+
+
+def synthesize_cines(output, *options):
+    return synthesize(output, "--cine", "--frames", "8", "--patients", "2", "--runs-per-patient", "1", *options)
+
+
+@pytest.fixture(scope="module")
+def cines(tmp_path_factory):
+    """Two patients with one run of 8 frames each; not to be changed."""
+    folder = tmp_path_factory.mktemp("cines")
+    assert synthesize_cines(folder) == 0
+    return folder
+
+
+def test_cine_files_hold_the_frames_masks_and_truth_of_the_generator(cines):
+    document = json.loads((cines / "cines.json").read_text())
+    assert [row["patient_id"] for row in document["cines"]] == ["synthetic_0_00000", "synthetic_0_00001"]
+    for patient, row in enumerate(document["cines"]):
+        made = synthesize_cine(0, patient, 0, size=64, frames=8)
+        dataset = pydicom.dcmread(cines / row["dicom"])
+        assert dataset.PatientID == row["patient_id"]
+        assert dataset.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
+        np.testing.assert_array_equal(dataset.pixel_array, made.frames)
+        mask = nibabel.load(cines / row["mask"])
+        assert mask.get_data_dtype() == np.uint8
+        np.testing.assert_array_equal(np.asarray(mask.dataobj).transpose(2, 1, 0), made.truth.masks)
+        truth = json.loads((cines / row["truth"]).read_text())
+        assert truth["id"] == row["id"]
+        assert truth["spacing_mm"] == made.spacing_mm
+        assert truth["r_wave_frames"] == list(made.r_wave_frames)
+        np.testing.assert_allclose(truth["filling"], made.truth.filling, atol=1e-4)
+        for line, expected in zip(truth["centrelines"], made.truth.centrelines, strict=True):
+            assert line["branch"] == expected.branch
+            np.testing.assert_allclose(line["diameter_mm"], expected.diameter_mm, atol=1e-3)
+            np.testing.assert_allclose(line["column_row_px"], expected.points_px[made.reference_frame], atol=1e-2)
+        for stenosis, drawn in zip(truth["stenoses"], made.stenoses, strict=True):
+            narrowed = 100 * (1 - stenosis["diameter_mm"] / stenosis["healthy_diameter_mm"])
+            assert narrowed == pytest.approx(drawn.percent, abs=0.1)
+
+
+def test_cine_files_list_is_all_that_is_there(cines):
+    rows = json.loads((cines / "cines.json").read_text())["cines"]
+    assert {row[kind] for row in rows for kind in ("dicom", "mask", "truth")} | {"cines.json"} == set(contents(cines))
+
+
+def test_same_cine_command_gives_equal_bytes_whatever_the_number_of_processes(cines, tmp_path):
+    assert synthesize_cines(tmp_path, "--workers", "2") == 0
+    assert contents(tmp_path) == contents(cines)
+
+
+def test_interrupted_cines_are_completed_and_finished_ones_left_as_they_are(cines, tmp_path):
+    synthesize_cines(tmp_path, "--patients", "1")
+    (tmp_path / "cines.json").unlink()
+    kept = tmp_path / "dicom" / "synthetic_0_00000" / "synthetic_0_00000_run00.dcm"
+    before = kept.stat().st_mtime_ns
+    # What is killed while writing leaves a temporary file and no truth.
+    (tmp_path / "masks" / ".tmp-x.nii.gz").write_bytes(b"x")
+    assert synthesize_cines(tmp_path, "--patients", "1") == 0
+    assert kept.stat().st_mtime_ns == before
+    (tmp_path / "truth" / "synthetic_0_00000_run00.json").unlink()
+    kept.write_bytes(b"cut")
+    assert synthesize_cines(tmp_path, "--patients", "1") == 0
+    for name in ("dicom/synthetic_0_00000/synthetic_0_00000_run00.dcm", "masks/synthetic_0_00000_run00.nii.gz"):
+        assert (tmp_path / name).read_bytes() == (cines / name).read_bytes()
+
+
+def test_cines_go_to_the_transfer_syntax_that_is_asked_for(tmp_path):
+    assert synthesize_cines(tmp_path, "--patients", "1", "--transfer-syntax", "jpeg-ls") == 0
+    dataset = pydicom.dcmread(next(tmp_path.rglob("*.dcm")))
+    assert dataset.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.80"
+    np.testing.assert_array_equal(dataset.pixel_array, synthesize_cine(0, 0, 0, size=64, frames=8).frames)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--cine", "--frames", "7"], "--frames must be 8 or more with --cine, got 7"),
+        (["--cine", "--patients", "0"], "--patients must be 1 or more, got 0"),
+        (["--cine", "--runs-per-patient", "0"], "--runs-per-patient must be 1 or more, got 0"),
+        (["--cine", "--round-corners", "all"], "--round-corners cannot be given with --cine"),
+        (["--cine", "--frames-per-patient", "2"], "--frames-per-patient cannot be given with --cine"),
+        (["--cine", "--transfer-syntax", "jpeg-baseline"], "jpeg-baseline holds 8 bits"),
+        (["--patients", "2"], "--patients needs --cine"),
+        (["--transfer-syntax", "rle"], "--transfer-syntax needs --cine"),
+    ],
+)
+def test_bad_cine_argument_is_named_and_nothing_is_written(tmp_path, capsys, options, message):
+    assert synthesize(tmp_path / "d", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+
+
+def test_cines_leave_the_folder_of_anything_else_alone(cines, tmp_path, capsys):
+    before = contents(cines)
+    assert synthesize_cines(cines, "--seed", "1") == 2
+    assert "holds another data set" in capsys.readouterr().err
+    assert contents(cines) == before
+    synthesize(tmp_path, "--frames", "1")
+    assert synthesize_cines(tmp_path) == 2
+    assert "which this data set does not have" in capsys.readouterr().err
+    assert not (tmp_path / "cines.json").exists()
