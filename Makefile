@@ -6,7 +6,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format bench clean FORCE
+.PHONY: help demo test lint format bench fuzz clean FORCE
 
 PYTHON ?=
 DATA ?=
@@ -133,6 +133,9 @@ format: $(READY)  ## Put the code into the form that lint wants
 bench: $(READY)  ## Print speed and memory, side by side with reference implementations
 	@set -e; for script in tests/benchmarks/bench_*.py; do \
 	    echo; echo "== $$script"; $(VENV_PYTHON) "$$script"; done
+
+fuzz: $(READY)  ## Ingest 5,000 damaged DICOM files
+	$(VENV_PYTHON) tests/fuzz/fuzz_dicom.py
 
 clean:  ## Remove the demo, caches and build outputs (not .venv, not other runs)
 	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

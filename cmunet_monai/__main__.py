@@ -14,7 +14,9 @@ VERBS = {
 DATA_PREP_VERBS = {
     "arcade": "read the published ARCADE layout into frames, masks and a data list",
     "split": "write the data lists of the study protocol from one data list",
-    "synthesize": "make synthetic angiograms with exact masks",
+    "synthesize": "make synthetic angiograms, single frames or XA runs, with exact masks",
+    "deidentify": "make de-identified copies of XA DICOM, by pseudonym",
+    "dicom": "turn an export of XA DICOM into frames, a data list and a report, by pseudonym",
 }
 
 

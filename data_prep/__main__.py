@@ -14,7 +14,15 @@ VERBS: dict[str, tuple[str, str]] = {
         "data_prep.split",
         "datalist.json -> few labels to fine-tune on, folds inside them, the rest to pre-train",
     ),
-    "synthesize": ("data_prep.synthesize", "synthetic coronary angiograms with exact masks"),
+    "synthesize": (
+        "data_prep.synthesize",
+        "synthetic coronary angiograms, single frames or XA runs, with exact masks",
+    ),
+    "deidentify": (
+        "data_prep.deidentify",
+        "an export of XA DICOM -> de-identified copies by pseudonym, and a list of what a person must look at",
+    ),
+    "dicom": ("data_prep.dicom", "an export of XA DICOM -> frames, datalist.json and a report, by pseudonym"),
 }
 """Verb -> (module, what it does in one line)."""
 
@@ -31,7 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, (module_name, summary) in VERBS.items():
         verb_parser = verbs.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         if arguments[:1] == [name]:
-            module = importlib.import_module(module_name)
+            try:
+                module = importlib.import_module(module_name)
+            except ModuleNotFoundError as error:
+                if str(error.name).partition(".")[0] in ("cmunet_monai", "data_prep"):
+                    raise
+                print(f"error: {name} needs {error.name}: pip install 'cmunet_monai[dicom]'", file=sys.stderr)
+                return 2
             verb_parser.description = module.__doc__
             module.add_arguments(verb_parser)
     args = parser.parse_args(arguments)

@@ -1,0 +1,156 @@
+"""An export worked through, file by file: what the verbs that read XA DICOM share."""
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cmunet_monai.atomic import write_text_atomic
+from data_prep.ingestion.frames import Job, Record, Settings, inspect
+from data_prep.ingestion.pool import Lost, Work, cluster, processes
+from data_prep.ingestion.sources import Unreadable, find_sources
+from data_prep.ingestion.states import all_records, read_state, write_state
+from data_prep.pseudonyms import Pseudonyms, write_map
+
+_MEMORY_BYTES = 8 * 1024**3
+
+
+def add_archive_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say what is read, where it goes, and with how many processes."""
+    parser.add_argument("--source", type=Path, required=True, metavar="EXPORT", help="folder (or file) of the export")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="secret key of the pseudonyms (default: OUTPUT.key)")
+    parser.add_argument("--reviewed", type=Path, metavar="FILE", help="pseudonyms of runs that a person has cleared")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="(default: all cores)")
+    parser.add_argument("--seconds", type=float, default=300, metavar="S", help="time limit of one file (default: 300)")
+    parser.add_argument("--dask", metavar="ADDRESS", help="use a dask.distributed cluster that sees the same folders")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The files of an export and where the outputs go.
+
+    Attributes:
+        output: folder of the outputs.
+        jobs: the files that can be opened.
+        closed: records of what could not be looked into.
+    """
+
+    output: Path
+    jobs: tuple[Job, ...]
+    closed: tuple[Record, ...]
+
+
+def open_archive(args: argparse.Namespace, settings: Settings, *, verb: str) -> Archive:
+    """Find the files of the export, and open the key.
+
+    Raises:
+        FileNotFoundError: if there is no export, or no file of reviewed runs.
+        ValueError: for a bad argument, or an output that was made with another key or by another verb.
+    """
+    if args.workers < 1 or args.seconds <= 0:
+        raise ValueError(f"--workers and --seconds must be positive, got {args.workers} and {args.seconds}")
+    reviewed = frozenset(args.reviewed.read_text(encoding="utf-8").split()) if args.reviewed else frozenset()
+    pseudonyms = Pseudonyms.open(args.key or Path(f"{args.output}.key"), output=args.output)
+    _check_maker(pseudonyms, args.output, verb)
+    jobs, closed, names = [], [], {}
+    for item in find_sources(args.source, leave_out=args.output):
+        if isinstance(item, Unreadable):
+            closed.append(Record(pseudonyms.source(item.name), "failed", item.reason))
+            names[closed[-1].file] = item.name
+        else:
+            jobs.append(Job(item, pseudonyms, args.output, settings, reviewed))
+    write_map(pseudonyms, names | {job.file: job.source.name for job in jobs})
+    return Archive(args.output, tuple(jobs), tuple(closed))
+
+
+def work_through(
+    archive: Archive,
+    function: Callable[[tuple[Job, Record]], Record],
+    args: argparse.Namespace,
+    *,
+    title: str,
+) -> list[Record]:
+    """Look at the headers of all files that are not done, then do each run once.
+
+    Args:
+        archive: what `open_archive` found.
+        function: from a file and what `inspect` says of it to its record; it writes the outputs of the run.
+        args: `workers` and `seconds`, or `dask`.
+        title: of the second progress bar.
+    Returns:
+        the records of all files, of earlier exports into the same folder too, ordered by pseudonym.
+    """
+    todo = _unfinished(archive)
+    files = len(archive.jobs) + len(archive.closed)
+    print(f"{files} files, {len(archive.jobs) - len(todo)} of them done already")
+    how: AbstractContextManager[Work] = (
+        cluster(args.dask) if args.dask else processes(args.workers, seconds=args.seconds, memory_bytes=_MEMORY_BYTES)
+    )
+    if todo:
+        with how as work:
+            _work(archive, todo, work, function, title)
+    return sorted([*all_records(archive.output), *archive.closed], key=lambda record: record.file)
+
+
+def _work(
+    archive: Archive,
+    todo: Sequence[Job],
+    work: Work,
+    function: Callable[[tuple[Job, Record]], Record],
+    title: str,
+) -> None:
+    taken = _runs_held(archive.output, todo)
+    runs: list[tuple[Job, Record]] = []
+    originals: dict[str, str] = {}
+    bar = partial(tqdm, unit="file", disable=None)
+    for job, outcome in bar(work(inspect, todo), total=len(todo), desc="headers"):
+        if isinstance(outcome, Lost):
+            found = Record(job.file, "failed", outcome.reason)
+        else:
+            found, stands_for = outcome
+            originals |= stands_for
+        if found.status == "kept" and found.run in taken:
+            found = Record(job.file, "duplicate", "the same object is in another file", found.run, found.patient)
+        if found.status == "kept":
+            taken.add(found.run)
+            runs.append((job, found))
+        else:
+            write_state(job, found)
+    write_map(todo[0].pseudonyms, originals)
+    for (job, found), record in bar(work(function, runs), total=len(runs), desc=title):
+        if isinstance(record, Lost):
+            record = Record(job.file, "failed", record.reason, found.run, found.patient)
+        write_state(job, record)
+
+
+def _unfinished(archive: Archive) -> list[Job]:
+    """New and changed files, and duplicates whose original is among these: it may hold something else now."""
+    states = [(job, read_state(job)) for job in archive.jobs]
+    todo = [job for job, state in states if state is None]
+    held = _runs_held(archive.output, todo)
+    return todo + [job for job, state in states if state and state.status == "duplicate" and state.run not in held]
+
+
+def _runs_held(output: Path, todo: Sequence[Job]) -> set[str | None]:
+    """Runs that belong to a finished file."""
+    files = {job.file for job in todo}
+    return {record.run for record in all_records(output) if record.status != "duplicate" and record.file not in files}
+
+
+def _check_maker(pseudonyms: Pseudonyms, output: Path, verb: str) -> None:
+    """Refuse to go on with another key (every patient would be there twice), or in the folder of another verb."""
+    path, mark = output / "states" / "made_by.txt", f"{verb} {pseudonyms.source('which key')}"
+    if not path.is_file():
+        write_text_atomic(path, mark + "\n")
+        return
+    before = path.read_text(encoding="utf-8").strip()
+    if before.split()[0] != verb:
+        raise ValueError(f"{output} was made by `data_prep {before.split()[0]}`: give another --output")
+    if before != mark:
+        raise ValueError(f"{output} was made with another key: give that key, or another --output")

@@ -1,0 +1,98 @@
+"""Pseudonyms by a secret key."""
+
+import csv
+import hashlib
+import hmac
+import re
+import stat
+
+import pytest
+
+from data_prep.pseudonyms import Pseudonyms, write_map
+
+
+@pytest.fixture
+def names(tmp_path):
+    return Pseudonyms.open(tmp_path / "secret" / "key", output=tmp_path / "data")
+
+
+def test_a_new_key_has_256_random_bits_that_only_the_owner_can_read(names, tmp_path):
+    path = tmp_path / "secret" / "key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert re.fullmatch(r"[0-9a-f]{64}\n", path.read_text())
+    assert Pseudonyms.open(tmp_path / "other", output=tmp_path / "data").key != names.key
+
+
+def test_the_key_is_read_again(names, tmp_path):
+    again = Pseudonyms.open(tmp_path / "secret" / "key", output=tmp_path / "data")
+    assert again.patient("4711") == names.patient("4711")
+
+
+def test_a_pseudonym_is_the_hmac_of_purpose_and_identifier(names):
+    expected = hmac.new(names.key, b"7:patient4:clin4:4711", hashlib.sha256).hexdigest()
+    assert names.patient("4711", "clin") == "P" + expected[:16]
+
+
+def test_purposes_issuers_and_keys_are_kept_apart(names, tmp_path):
+    other = Pseudonyms.open(tmp_path / "other", output=tmp_path / "data")
+    found = [names.patient("x"), names.patient("x", "y"), names.patient("xy"), other.patient("x")]
+    found += [names.run("x"), names.source("x"), names.study("x"), names.patient("", "x")]
+    assert len({name[1:] for name in found}) == len(found)
+
+
+def test_a_uid_is_valid_and_the_same_everywhere(names):
+    uid = names.uid("1.2.3")
+    assert uid == names.uid("1.2.3") != names.uid("1.2.4")
+    assert re.fullmatch(r"2\.25\.(0|[1-9][0-9]*)", uid)
+    assert len(uid) <= 64
+
+
+def test_dates_move_one_to_ten_years_back_and_together(names):
+    shifts = {names.date_shift_days(str(number)) for number in range(500)}
+    assert min(shifts) >= -3650
+    assert max(shifts) <= -365
+    assert len(shifts) > 400
+    assert names.date_shift_days("7") == names.date_shift_days("7")
+
+
+@pytest.mark.parametrize("content", ["", "abc", "g" * 64, "0" * 62])
+def test_a_file_that_holds_no_key_is_refused_without_its_content(tmp_path, content):
+    path = tmp_path / "key"
+    path.write_text(content)
+    path.chmod(0o600)
+    with pytest.raises(ValueError, match="holds no key: expected 64 hexadecimal digits") as caught:
+        Pseudonyms.open(path, output=tmp_path / "data")
+    assert not content or content not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_key_that_others_can_read_is_refused(names, tmp_path, mode):
+    names.key_file.chmod(mode)
+    with pytest.raises(ValueError, match="can be read by others"):
+        Pseudonyms.open(names.key_file, output=tmp_path / "data")
+
+
+def test_a_key_inside_the_output_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="keep it apart from the data"):
+        Pseudonyms.open(tmp_path / "data" / "sub" / "key", output=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_key_is_in_no_text_of_the_object(names):
+    assert names.key.hex() not in f"{names} {names!r}"
+    assert repr(names.key) not in f"{names} {names!r}"
+
+
+def test_the_map_lies_beside_the_key_and_grows(names):
+    write_map(names, {"P1": "Doe, Jane"})
+    path = write_map(names, {"P0": "a/b.dcm"})
+    assert path.parent == names.key_file.parent
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with path.open(newline="") as file:
+        assert [tuple(row.values()) for row in csv.DictReader(file)] == [("P0", "a/b.dcm"), ("P1", "Doe, Jane")]
+
+
+def test_a_file_name_that_is_no_text_is_mapped_too(names):
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    assert names.source(name) != names.source("cafe")
+    assert "caf\\udce9" in write_map(names, {names.source(name): name}).read_text()
