@@ -101,11 +101,13 @@ class Intensities:
     Attributes:
         steps: modality transform and VOI transform, of those that there are.
         inverted_about: the sum of the darkest and the brightest possible value, for MONOCHROME1, else None.
+        limits: what values are cut to, or None.
         flags: what is worth knowing of them, see `XARun.flags`.
     """
 
     steps: tuple[Step, ...]
     inverted_about: float | None
+    limits: tuple[float, float] | None
     flags: tuple[str, ...]
 
 
@@ -196,13 +198,16 @@ def intensity_relationship(header: Header, frame: int | None = None) -> str | No
     return word if word in _RELATIONSHIPS else "OTHER"
 
 
-def intensities(header: Header, form: PixelFormat, frame: int | None = None) -> Intensities:
+def intensities(header: Header, form: PixelFormat, frame: int | None = None, *, windowed: bool = True) -> Intensities:
     """How the stored values of a frame become intensities.
 
     Args:
         header: of the file.
         form: how its values are stored.
         frame: number of the frame from 0, for files with functional groups.
+        windowed: False leaves out the straight lines (window, rescale) that nothing but a line follows: what is then
+            given are grey levels from 0 to the largest that the bits can hold, and values that lossy compression led
+            beyond are cut to these.
     Raises:
         DamagedDicomError: if a table that must be applied is damaged.
     """
@@ -215,8 +220,17 @@ def intensities(header: Header, form: PixelFormat, frame: int | None = None) -> 
     if voi := _voi_step(header, form, frame, flags):
         steps.append(voi)
         low, high = (0.0, 2.0**voi.bits - 1) if isinstance(voi, LookupTable) else (0.0, form.limits[1] - form.limits[0])
+    if not windowed:
+        while steps and isinstance(steps[-1], Line):
+            steps.pop()
+        if not steps:
+            low, high = form.limits
+        if low:  # signed values
+            steps.append(Line(1.0, -low))
+            low, high = 0.0, high - low
     inverted = form.photometric_interpretation == "MONOCHROME1"
-    return Intensities(tuple(steps), low + high if inverted else None, tuple(flags))
+    limits = None if windowed else (low, high)
+    return Intensities(tuple(steps), low + high if inverted else None, limits, tuple(flags))
 
 
 def _range(step: Step, low: float, high: float) -> tuple[float, float]:
@@ -292,9 +306,11 @@ def to_intensities(stored: FloatFrame, how: Intensities) -> FloatFrame:
     Args:
         stored: (row, column) stored values.
     Returns:
-        (row, column) float32, not limited to any range.
+        (row, column) float32.
     """
     values = stored
     for step in how.steps:
         values = step.apply(values)
-    return values if how.inverted_about is None else np.float32(how.inverted_about) - values
+    if how.inverted_about is not None:
+        values = np.float32(how.inverted_about) - values
+    return values if how.limits is None else np.clip(values, *(np.float32(limit) for limit in how.limits))

@@ -142,7 +142,11 @@ def read_run(
 
 
 def read_frames(
-    file: str | os.PathLike[str] | BinaryIO, indices: Iterable[int] | None = None, *, require_xa: bool = True
+    file: str | os.PathLike[str] | BinaryIO,
+    indices: Iterable[int] | None = None,
+    *,
+    require_xa: bool = True,
+    windowed: bool = True,
 ) -> Iterator[FloatFrame]:
     """The frames of a file one at a time, each decoded when it is asked for.
 
@@ -150,6 +154,8 @@ def read_frames(
         file: a DICOM file of any name, or one that is open (read from its start, left open).
         indices: frames by number from 0, in any order; None gives all.
         require_xa: as of `read_run`.
+        windowed: False gives grey levels from 0 to 2^bits - 1 without a linear window, as frames are written and
+            trained on.
     Yields:
         (row, column) float32, row 0 at the top, contrast dark; see `xa_pixels` on what the values are.
     Raises:
@@ -160,7 +166,7 @@ def read_frames(
     with open_dicom(file) as opened:
         with typed_errors(file, "reading its header"), quiet_pydicom():
             form, table = _check(opened, require_xa=require_xa)
-            how = _intensities(opened, form, len(table.frames))
+            how = _intensities(opened, form, len(table.frames), windowed=windowed)
         numbers = list(range(len(table.frames)) if indices is None else indices)
         for number in numbers:
             if not 0 <= number < len(table.frames):
@@ -199,11 +205,11 @@ def _stored_values(opened: XAFile, form: PixelFormat, table: FrameTable, number:
     return unpack_decoded(decoded, form)
 
 
-def _intensities(opened: XAFile, form: PixelFormat, frames: int) -> list[Intensities]:
+def _intensities(opened: XAFile, form: PixelFormat, frames: int, *, windowed: bool = True) -> list[Intensities]:
     """Of each frame; one and the same for all where the file does not give them frame by frame."""
     if opened.header.has_per_frame_groups:
-        return [intensities(opened.header, form, number) for number in range(frames)]
-    return [intensities(opened.header, form, 0)] * frames
+        return [intensities(opened.header, form, number, windowed=windowed) for number in range(frames)]
+    return [intensities(opened.header, form, 0, windowed=windowed)] * frames
 
 
 def _run(opened: XAFile, form: PixelFormat, table: FrameTable, user_mm: float | None) -> XARun:

@@ -125,7 +125,7 @@ def ingest(task: tuple[Job, Record]) -> Record:
         with job.source.open() as stream:
             run = read_run(stream, require_xa=require_xa, spacing_mm=spacing_mm)
             passage = _Passage(run.frames)
-            curve = filling_curve(passage.watch(read_frames(stream, require_xa=require_xa)))
+            curve = filling_curve(passage.watch(read_frames(stream, require_xa=require_xa, windowed=False)))
             bright = contrast_may_be_bright(np.stack(passage.kept))
             flags = (*run.flags, *(("contrast_may_be_bright",) if bright else ()))
             filling = tuple(round(float(value), 4) for value in curve.filling)
@@ -137,7 +137,7 @@ def ingest(task: tuple[Job, Record]) -> Record:
             obstacle = _obstacle(run, chosen, bright)
             if obstacle is not None and not (chosen and job.settings.keep_flagged):
                 return replace(found, status="passed over", reason=obstacle)
-            pixels = read_frames(stream, chosen, require_xa=require_xa)
+            pixels = read_frames(stream, chosen, require_xa=require_xa, windowed=False)
             rows = [_write(job, found, run, index, frame) for index, frame in zip(chosen, pixels, strict=True)]
     except XAReadError as error:
         return replace(found, status="failed", reason=str(error))

@@ -107,7 +107,7 @@ def test_the_data_list_is_valid_and_holds_two_patients(ingested):
 
 
 def test_a_written_frame_is_the_one_in_the_file(export, ingested):
-    whole = np.stack(list(read_frames(export / f"{CANARY}_0" / "IM0")))
+    whole = np.stack(list(read_frames(export / f"{CANARY}_0" / "IM0", windowed=False)))
     found = [nibabel.load(path).get_fdata()[..., 0].T for path in sorted((ingested / "images").iterdir())]
     matches = [number for frame in found for number in range(FRAMES) if np.array_equal(frame, whole[number])]
     assert matches, "no written frame equals a frame of the first run"

@@ -589,3 +589,32 @@ class TestRealFiles:
             read_run(path)
         (frame,) = read_frames(path, require_xa=False)
         np.testing.assert_array_equal(frame, pydicom.dcmread(path).pixel_array)
+
+
+def test_grey_levels_are_stored_values_without_the_window(file):
+    frames = ramp(12)
+    windowed = {"WindowCenter": "100", "WindowWidth": "50", "RescaleSlope": "3", "RescaleIntercept": "-1000"}
+    path = file(frames, bits_stored=12, extra=windowed)
+    assert read_all(path).min() < 0
+    assert np.array_equal(read_all(path, windowed=False), frames)
+
+
+def test_grey_levels_of_monochrome1_are_turned_about_the_depth(file):
+    path = file(
+        ramp(12),
+        bits_stored=12,
+        photometric_interpretation="MONOCHROME1",
+        extra={"WindowCenter": "100", "WindowWidth": "50"},
+    )
+    assert np.array_equal(read_all(path, windowed=False), 4095.0 - ramp(12))
+
+
+def test_grey_levels_of_signed_values_start_at_zero(file):
+    frames = ramp(12).astype(np.int16) - 2048
+    assert np.array_equal(read_all(file(frames, bits_stored=12), windowed=False), ramp(12))
+
+
+def test_grey_levels_keep_a_sigmoid_window(file):
+    extra = {"WindowCenter": "128", "WindowWidth": "100", "VOILUTFunction": "SIGMOID"}
+    values = read_all(file(np.full((1, 4, 4), 128, np.uint8), extra=extra), windowed=False)
+    assert values == pytest.approx(255 / 2)
