@@ -313,4 +313,6 @@ def to_intensities(stored: FloatFrame, how: Intensities) -> FloatFrame:
         values = step.apply(values)
     if how.inverted_about is not None:
         values = np.float32(how.inverted_about) - values
-    return values if how.limits is None else np.clip(values, *(np.float32(limit) for limit in how.limits))
+    if how.limits is not None:
+        values = np.clip(values, np.float32(how.limits[0]), np.float32(how.limits[1]))
+    return values

@@ -1,6 +1,7 @@
 """From an export to frames: what is kept, what is listed, and what identifies nobody."""
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -18,12 +19,15 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from cmunet_monai.readers.xa_run import read_frames
 from data_prep.__main__ import main
 from data_prep.datalist import validate_datalist
-from data_prep.ingestion.frames import as_nifti, cardiac_phase
+from data_prep.deidentification.rules import table_actions
+from data_prep.ingestion.frames import CHOICES, as_nifti, cardiac_phase
 from data_prep.ingestion.identity import read_identity
 from data_prep.pseudonyms import Pseudonyms
 from data_prep.synthetic.cine import synthesize_cine
@@ -135,6 +139,52 @@ def test_nothing_that_identifies_is_in_an_output(ingested, capsys, export):
         assert CANARY.encode() not in content, path
     for path in (ingested / "images").iterdir():
         assert CANARY.encode() not in nibabel.load(path).header.binaryblock
+
+
+def with_canaries(path, rng):
+    """Put a word into every attribute that PS3.15 table E.1-1 names and that holds text; return the words."""
+    words = []
+
+    def word():
+        words.append("".join(rng.choice(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), 12)))
+        return words[-1]
+
+    def fill(dataset):
+        for keyword in table_actions():
+            tag = tag_for_keyword(keyword)
+            if tag and dictionary_VR(tag) in ("LO", "LT", "PN", "SH", "ST", "UC", "UT"):
+                dataset.add_new(tag, dictionary_VR(tag), word())
+        dataset.add_new(0x00091001, "LO", word())
+
+    dataset = pydicom.dcmread(path)
+    fill(dataset)
+    inner = pydicom.Dataset()
+    fill(inner)
+    dataset.OriginalAttributesSequence = [inner]
+    outer = pydicom.Dataset()
+    outer.ContentSequence = [inner]
+    dataset.RequestAttributesSequence = [outer]
+    dataset.save_as(path)
+    return words
+
+
+def test_no_identifying_attribute_of_the_standard_reaches_an_output(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    words = []
+    for number, name in enumerate(("IM0", "DICOMDIR")):
+        write_xa(tmp_path / "export" / f"{CANARY}" / name, make_cine(0, number).frames, facts_of(0, number))
+        words += with_canaries(tmp_path / "export" / CANARY / name, rng)
+    damaged = (tmp_path / "export" / CANARY / "IM0").read_bytes()
+    for cut in (2000, 4000, len(damaged) // 2):
+        (tmp_path / "export" / CANARY / f"cut {cut}").write_bytes(damaged[:cut])
+    assert len(set(words)) > 300
+    assert ingest(tmp_path / "export", tmp_path / "data", "--frames", *CHOICES) == 0
+    assert "kept" in {row["status"] for row in files_of(tmp_path / "data")}
+    printed = "".join(capsys.readouterr()).encode()
+    for path, content in [("printed", printed), *tree_of(tmp_path / "data").items()]:
+        plain = gzip.decompress(content) if str(path).endswith(".gz") else content
+        found = [word for word in (*words, CANARY) if word.encode() in plain or word in str(path)]
+        assert not found, path
 
 
 def test_the_map_beside_the_key_tells_whom_pseudonyms_stand_for(ingested):
