@@ -48,10 +48,11 @@ def main() -> None:
     before = plain_step_seconds()
     with tempfile.TemporaryDirectory() as folder:
         data, splits, output = (Path(folder) / name for name in ("data", "splits", "run"))
-        data_prep(["synthesize", "--frames", str(2 * arguments.frames), "--size", "512", "--output", str(data)])
-        data_prep(
-            ["split", "--datalist", str(data / "datalist.json"), "--finetune-images", "6", "--output", str(splits)]
-        )
+        frames = ["--frames", str(2 * arguments.frames), "--frames-per-patient", "1", "--size", "512"]
+        finetuning = ["--datalist", str(data / "datalist.json"), "--finetune-images", "6"]
+        for command in (["synthesize", *frames, "--output", data], ["split", *finetuning, "--output", splits]):
+            if data_prep([str(part) for part in command]):
+                raise SystemExit(2)
         run(
             config_file=[str(BUNDLE / "configs" / name) for name in ("train.json", "compact.json")],
             bundle_root=str(BUNDLE),
