@@ -37,13 +37,17 @@ def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_csv_atomic(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv_atomic(
+    path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] = ()
+) -> None:
     """Write `rows` as CSV, whole or not at all.
 
-    The columns are the keys of all rows in the order in which they first appear; a row without one has an empty cell.
+    The columns are `columns`, and the keys of all rows in the order in which they first appear; a row without one has an
+    empty cell.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(name for row in rows for name in row)), restval="")
+    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
+    writer = csv.DictWriter(text, fieldnames=list(names), restval="")
     writer.writeheader()
     writer.writerows(rows)
     write_text_atomic(path, text.getvalue())

@@ -20,7 +20,8 @@ personal data (GDPR, recital 26): whoever holds the key, or knows the anatomy, c
 
 OUTPUT/deidentified.csv says of each file what became of it; `unfit` names the attributes (never their values) that a
 copy lost since their values did not fit. An interrupted run goes on with the same command; a second run does nothing;
-a changed source file is done again.
+a changed source file is done again. Copies of files that are no longer in the export are kept: to leave a patient
+out, write to a new folder.
 """
 
 import argparse
@@ -32,6 +33,8 @@ from data_prep.deidentification.copies import copy_run
 from data_prep.ingestion.archive import add_archive_arguments, open_archive, work_through
 from data_prep.ingestion.frames import Record, Settings
 
+_OUTPUTS = ("P*/*.dcm", "P*/.tmp-*")
+
 add_arguments = add_archive_arguments
 
 
@@ -42,7 +45,9 @@ def run(args: argparse.Namespace) -> None:
         FileNotFoundError: there is no export, or no file of reviewed runs.
         ValueError: a bad argument, or the output was made with another key or by another verb.
     """
-    records = work_through(open_archive(args, Settings(), verb="deidentify"), copy_run, args, title="copies")
+    records = work_through(
+        open_archive(args, Settings(), verb="deidentify"), copy_run, args, title="copies", outputs=_OUTPUTS
+    )
     _write_tables(records, args.output)
     copied = sum(record.status == "kept" for record in records)
     quarantined = sum(record.status == "quarantined" for record in records)
@@ -65,4 +70,6 @@ def _write_tables(records: Sequence[Record], output: Path) -> None:
     write_csv_atomic(output / "deidentified.csv", rows)
     waiting = [row for row in rows if row["status"] == "quarantined"]
     columns = ("run", "patient", "file", "reason")
-    write_csv_atomic(output / "quarantine.csv", [{name: row[name] for name in columns} for row in waiting])
+    write_csv_atomic(
+        output / "quarantine.csv", [{name: row[name] for name in columns} for row in waiting], columns=columns
+    )

@@ -13,7 +13,8 @@ contact sheet remain personal data.
 Masks that you draw go to OUTPUT/labels/ID.nii.gz (or .png), ID being the frame's name: the next run lists these frames
 in `training`, and `data_prep split` makes the lists for fine-tuning of them.
 
-An interrupted ingestion goes on with the same command; a second run does nothing; a changed source file is done again.
+An interrupted ingestion goes on with the same command; a second run does nothing; a changed source file is done
+again. Frames of files that are no longer in the export are kept: to leave a patient out, write to a new folder.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from data_prep.ingestion.archive import add_archive_arguments, open_archive, wor
 from data_prep.ingestion.frames import CHOICES, Record, Settings, ingest
 from data_prep.ingestion.report import write_reports
 
+_OUTPUTS = ("images/*", "images/.tmp-*", "report/frames/*", "report/frames/.tmp-*")
 _LABEL_SUFFIXES = (".nii.gz", ".nii", ".png")
 _ROW_FIELDS = ("id", "image", "group", "patient_id", "spacing_mm", "spacing_source")
 
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     """
     check_spacing(args.spacing_mm)
     settings = Settings(tuple(args.frames), not args.any_sop_class, args.spacing_mm, args.keep_flagged)
-    records = work_through(open_archive(args, settings, verb="dicom"), ingest, args, title="frames")
+    records = work_through(open_archive(args, settings, verb="dicom"), ingest, args, title="frames", outputs=_OUTPUTS)
     _write_datalist(records, args.output)
     write_reports(records, args.output)
     kept = [record for record in records if record.status == "kept"]

@@ -103,19 +103,25 @@ def _write_key(path: Path) -> None:
         file.write(secrets.token_hex(KEY_BYTES) + "\n")
 
 
+def map_file(pseudonyms: Pseudonyms) -> Path:
+    """Where the map of pseudonyms lies: beside the key."""
+    return Path(f"{pseudonyms.key_file}.map.csv")
+
+
 def write_map(pseudonyms: Pseudonyms, originals: Mapping[str, str]) -> Path:
     """Add to the map of pseudonyms beside the key, `<key>.map.csv` with mode 600, and return its path.
 
     Args:
         originals: pseudonym -> what it stands for.
     """
-    path = Path(f"{pseudonyms.key_file}.map.csv")
+    path = map_file(pseudonyms)
     known: dict[str, str] = {}
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
             known = {row["pseudonym"]: row["original"] for row in csv.DictReader(file)}
-    # a file name need not be text: what is none is written as escapes
-    merged = known | {name: text.encode("utf-8", "backslashreplace").decode() for name, text in originals.items()}
+    # a file name need not be text: what is none is written as escapes; nor has a damaged identifier any limit of length
+    shown = {name: text[:1024].encode("utf-8", "backslashreplace").decode() for name, text in originals.items()}
+    merged = known | shown
     if merged == known:
         return path
     previous = os.umask(0o077)

@@ -31,7 +31,7 @@ def copy_run(task: tuple[Job, Record]) -> Record:
     except XAReadError as error:
         return replace(found, status="failed", reason=str(error))
     except OSError as error:
-        return replace(found, status="failed", reason=f"cannot be opened ({type(error).__name__})")
+        return replace(found, status="failed", reason=f"cannot be read or written ({type(error).__name__})", again=True)
     except ValueError as error:  # of `Source.open`, whose texts name nothing
         return replace(found, status="failed", reason=str(error))
 

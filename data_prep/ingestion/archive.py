@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from cmunet_monai.atomic import write_text_atomic
 from data_prep.ingestion.frames import Job, Record, Settings, inspect
 from data_prep.ingestion.pool import Lost, Work, cluster, processes
 from data_prep.ingestion.sources import Unreadable, find_sources
-from data_prep.ingestion.states import all_records, read_state, write_state
-from data_prep.pseudonyms import Pseudonyms, write_map
+from data_prep.ingestion.states import all_records, forget, read_state, write_state
+from data_prep.pseudonyms import Pseudonyms, map_file, write_map
 
 _MEMORY_BYTES = 8 * 1024**3
+_MADE_BY = Path("states") / "made_by.txt"
 
 
 def add_archive_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,13 +55,25 @@ def open_archive(args: argparse.Namespace, settings: Settings, *, verb: str) -> 
         FileNotFoundError: if there is no export, or no file of reviewed runs.
         ValueError: for a bad argument, or an output that was made with another key or by another verb.
     """
-    if args.workers < 1 or args.seconds <= 0:
+    if args.workers < 1 or not args.seconds > 0:
         raise ValueError(f"--workers and --seconds must be positive, got {args.workers} and {args.seconds}")
-    reviewed = frozenset(args.reviewed.read_text(encoding="utf-8").split()) if args.reviewed else frozenset()
-    pseudonyms = Pseudonyms.open(args.key or Path(f"{args.output}.key"), output=args.output)
+    source, output = args.source.resolve(), args.output.resolve()
+    if not source.exists():
+        raise FileNotFoundError(f"no export at {args.source}")
+    if source.is_relative_to(output):
+        raise ValueError(f"the export {args.source} lies in --output {args.output}: give another --output")
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {args.output} is a file: expected a folder")
+    reviewed = _read_reviewed(args.reviewed) if args.reviewed else frozenset()
+    key = args.key or Path(f"{args.output}.key")
+    if (args.output / _MADE_BY).is_file() and not key.exists():
+        raise ValueError(
+            f"{args.output} was made with a key that is not at {key}: give it by --key, or another --output"
+        )
+    pseudonyms = Pseudonyms.open(key, output=args.output)
     _check_maker(pseudonyms, args.output, verb)
     jobs, closed, names = [], [], {}
-    for item in find_sources(args.source, leave_out=args.output):
+    for item in find_sources(args.source, leave_out=[args.output, key, map_file(pseudonyms)]):
         if isinstance(item, Unreadable):
             closed.append(Record(pseudonyms.source(item.name), "failed", item.reason))
             names[closed[-1].file] = item.name
@@ -69,12 +83,22 @@ def open_archive(args: argparse.Namespace, settings: Settings, *, verb: str) -> 
     return Archive(args.output, tuple(jobs), tuple(closed))
 
 
+def _read_reviewed(path: Path) -> frozenset[str]:
+    """Pseudonyms of runs, apart by blanks, lines or commas."""
+    names = path.read_bytes().decode("utf-8-sig", errors="replace").replace(",", " ").split()
+    wrong = [name for name in names if not re.fullmatch(r"R[0-9a-f]{16}", name)]
+    if wrong:
+        raise ValueError(f"{path} must hold pseudonyms of runs (R and 16 digits), got {len(wrong)} other words")
+    return frozenset(names)
+
+
 def work_through(
     archive: Archive,
     function: Callable[[tuple[Job, Record]], Record],
     args: argparse.Namespace,
     *,
     title: str,
+    outputs: Sequence[str],
 ) -> list[Record]:
     """Look at the headers of all files that are not done, then do each run once.
 
@@ -83,6 +107,7 @@ def work_through(
         function: from a file and what `inspect` says of it to its record; it writes the outputs of the run.
         args: `workers` and `seconds`, or `dask`.
         title: of the second progress bar.
+        outputs: patterns of what `function` writes; files of these that no record lists are removed.
     Returns:
         the records of all files, of earlier exports into the same folder too, ordered by pseudonym.
     """
@@ -92,10 +117,21 @@ def work_through(
     how: AbstractContextManager[Work] = (
         cluster(args.dask) if args.dask else processes(args.workers, seconds=args.seconds, memory_bytes=_MEMORY_BYTES)
     )
-    if todo:
-        with how as work:
+    with how as work:
+        while todo:
             _work(archive, todo, work, function, title)
-    return sorted([*all_records(archive.output), *archive.closed], key=lambda record: record.file)
+            todo = _orphans(archive)  # a duplicate comes into its own where the original has failed
+    _forget_superseded(archive)
+    records = sorted([*all_records(archive.output), *archive.closed], key=lambda record: record.file)
+    _sweep(archive.output, records, outputs)
+    present = {job.file for job in archive.jobs} | {record.file for record in archive.closed}
+    failed = sum(record.status == "failed" for record in records)
+    vanished = sum(record.file not in present for record in records)
+    if failed:
+        print(f"{failed} files failed: the table says why")
+    if vanished:
+        print(f"{vanished} records are of files that are no longer in the export; their outputs are kept")
+    return records
 
 
 def _work(
@@ -105,13 +141,13 @@ def _work(
     function: Callable[[tuple[Job, Record]], Record],
     title: str,
 ) -> None:
-    taken = _runs_held(archive.output, todo)
+    taken = _runs_held(archive, todo)
     runs: list[tuple[Job, Record]] = []
     originals: dict[str, str] = {}
     bar = partial(tqdm, unit="file", disable=None)
     for job, outcome in bar(work(inspect, todo), total=len(todo), desc="headers"):
         if isinstance(outcome, Lost):
-            found = Record(job.file, "failed", outcome.reason)
+            found = Record(job.file, "failed", outcome.reason, again=True)
         else:
             found, stands_for = outcome
             originals |= stands_for
@@ -125,27 +161,53 @@ def _work(
     write_map(todo[0].pseudonyms, originals)
     for (job, found), record in bar(work(function, runs), total=len(runs), desc=title):
         if isinstance(record, Lost):
-            record = Record(job.file, "failed", record.reason, found.run, found.patient)
+            record = Record(job.file, "failed", record.reason, found.run, found.patient, again=True)
         write_state(job, record)
 
 
 def _unfinished(archive: Archive) -> list[Job]:
     """New and changed files, and duplicates whose original is among these: it may hold something else now."""
-    states = [(job, read_state(job)) for job in archive.jobs]
-    todo = [job for job, state in states if state is None]
-    held = _runs_held(archive.output, todo)
-    return todo + [job for job, state in states if state and state.status == "duplicate" and state.run not in held]
+    todo = [job for job in archive.jobs if read_state(job) is None]
+    return todo + _orphans(archive, todo)
 
 
-def _runs_held(output: Path, todo: Sequence[Job]) -> set[str | None]:
-    """Runs that belong to a finished file."""
-    files = {job.file for job in todo}
-    return {record.run for record in all_records(output) if record.status != "duplicate" and record.file not in files}
+def _orphans(archive: Archive, todo: Sequence[Job] = ()) -> list[Job]:
+    """Duplicates of which no other file holds the run."""
+    held = _runs_held(archive, todo)
+    states = ((job, read_state(job)) for job in archive.jobs)
+    return [job for job, state in states if state and state.status == "duplicate" and state.run not in held]
+
+
+def _runs_held(archive: Archive, todo: Sequence[Job]) -> set[str | None]:
+    """Runs that belong to a finished file of this export."""
+    files = {job.file for job in archive.jobs} - {job.file for job in todo}
+    records = all_records(archive.output)
+    return {r.run for r in records if r.file in files and r.status in ("kept", "passed over", "quarantined")}
+
+
+def _forget_superseded(archive: Archive) -> None:
+    """Drop the notes of vanished files whose runs are in files of this export: the same export, moved or renamed."""
+    present = {job.file for job in archive.jobs}
+    records = list(all_records(archive.output))
+    runs = {record.run for record in records if record.file in present and record.run}
+    for record in records:
+        if record.file not in present and record.run in runs:
+            forget(archive.output, record)
+
+
+def _sweep(output: Path, records: Sequence[Record], patterns: Sequence[str]) -> None:
+    """Remove outputs that no record lists: of files that have changed, and of runs that were interrupted."""
+    listed = {output / row["image"] for record in records for row in record.frames}
+    names = {row["id"] for record in records for row in record.frames}
+    for pattern in patterns:
+        for path in output.glob(pattern):
+            if path not in listed and not (path.suffix == ".png" and path.stem in names):
+                path.unlink()
 
 
 def _check_maker(pseudonyms: Pseudonyms, output: Path, verb: str) -> None:
     """Refuse to go on with another key (every patient would be there twice), or in the folder of another verb."""
-    path, mark = output / "states" / "made_by.txt", f"{verb} {pseudonyms.source('which key')}"
+    path, mark = output / _MADE_BY, f"{verb} {pseudonyms.source('which key')}"
     if not path.is_file():
         write_text_atomic(path, mark + "\n")
         return

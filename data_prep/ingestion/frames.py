@@ -77,6 +77,7 @@ class Record:
         facts: of the run, as the CSV of runs shows them.
         frames: of each frame that was written: its row of the data list.
         filling: the filling curve, frame by frame.
+        again: whether a later run may do better (a time limit, a full disk): it is not done then.
     """
 
     file: str
@@ -88,6 +89,7 @@ class Record:
     facts: dict[str, Any] = field(default_factory=dict)
     frames: tuple[dict[str, Any], ...] = ()
     filling: tuple[float, ...] = ()
+    again: bool = False
 
 
 def inspect(job: Job) -> tuple[Record, dict[str, str]]:
@@ -105,7 +107,7 @@ def inspect(job: Job) -> tuple[Record, dict[str, str]]:
     except XAReadError as error:
         return Record(job.file, "failed", str(error)), {}
     except OSError as error:
-        return Record(job.file, "failed", f"cannot be opened ({type(error).__name__})"), {}
+        return Record(job.file, "failed", f"cannot be opened ({type(error).__name__})", again=True), {}
     except ValueError as error:  # of `Source.open`, whose texts name nothing
         return Record(job.file, "failed", str(error)), {}
     names, uid = job.pseudonyms, identity.sop_instance_uid
@@ -142,7 +144,7 @@ def ingest(task: tuple[Job, Record]) -> Record:
     except XAReadError as error:
         return replace(found, status="failed", reason=str(error))
     except OSError as error:
-        return replace(found, status="failed", reason=f"cannot be read or written ({type(error).__name__})")
+        return replace(found, status="failed", reason=f"cannot be read or written ({type(error).__name__})", again=True)
     return replace(found, frames=tuple(row | {"choices": chosen[row["frame"]]} for row in rows))
 
 

@@ -4,7 +4,7 @@ import io
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -59,12 +59,12 @@ class Unreadable:
     reason: str
 
 
-def find_sources(export: str | os.PathLike[str], *, leave_out: Path | None = None) -> Iterator[Source | Unreadable]:
+def find_sources(export: str | os.PathLike[str], *, leave_out: Collection[Path] = ()) -> Iterator[Source | Unreadable]:
     """Every file below a folder (or the file itself), sorted by name within each folder; links are not followed.
 
     Args:
         export: folder or file.
-        leave_out: a folder that is passed over, such as the output in the same place.
+        leave_out: folders and files that are passed over, such as the output in the same place.
     Raises:
         FileNotFoundError: if there is nothing at `export`.
     """
@@ -74,10 +74,10 @@ def find_sources(export: str | os.PathLike[str], *, leave_out: Path | None = Non
     if root.is_file():
         yield from _file(root, root.name)
     else:
-        yield from _folder(root, "", leave_out.resolve() if leave_out is not None else None)
+        yield from _folder(root, "", frozenset(path.resolve() for path in leave_out))
 
 
-def _folder(folder: Path, prefix: str, leave_out: Path | None) -> Iterator[Source | Unreadable]:
+def _folder(folder: Path, prefix: str, leave_out: frozenset[Path]) -> Iterator[Source | Unreadable]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -87,9 +87,10 @@ def _folder(folder: Path, prefix: str, leave_out: Path | None) -> Iterator[Sourc
         name = prefix + entry.name
         if entry.is_symlink():
             yield Unreadable(name, "a link, which is not followed")
+        elif Path(entry.path).resolve() in leave_out:
+            continue
         elif entry.is_dir():
-            if leave_out is None or Path(entry.path).resolve() != leave_out:
-                yield from _folder(Path(entry.path), name + "/", leave_out)
+            yield from _folder(Path(entry.path), name + "/", leave_out)
         elif entry.is_file():
             yield from _file(Path(entry.path), name)
         else:

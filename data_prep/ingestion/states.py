@@ -20,26 +20,25 @@ def fingerprint(job: Job, record_run: str | None) -> str:
 
 
 def read_state(job: Job) -> Record | None:
-    """The record of a finished source that is as it was; None for a new or changed one."""
+    """The record of a finished source that is as it was; None for a new or changed one, and where a file is gone."""
     path = _path(job.output, job.file)
     if not path.is_file():
         return None
     state = json.loads(path.read_text(encoding="utf-8"))
     record = _record(state)
-    return record if state["fingerprint"] == fingerprint(job, record.run) else None
+    whole = all((job.output / row["image"]).is_file() for row in record.frames)
+    return record if whole and not record.again and state["fingerprint"] == fingerprint(job, record.run) else None
 
 
 def write_state(job: Job, record: Record) -> None:
-    """Note a source as finished; frames that an earlier version of it left, and this one does not have, are removed."""
-    path = _path(job.output, job.file)
-    if path.is_file():
-        kept = {row["image"] for row in record.frames}
-        for row in _record(json.loads(path.read_text(encoding="utf-8"))).frames:
-            if row["image"] not in kept:
-                (job.output / row["image"]).unlink(missing_ok=True)
-                (job.output / "report" / "frames" / f"{row['id']}.png").unlink(missing_ok=True)
+    """Note a source as finished."""
     state = {"fingerprint": fingerprint(job, record.run), **asdict(record)}
-    write_text_atomic(path, json.dumps(state) + "\n")
+    write_text_atomic(_path(job.output, job.file), json.dumps(state) + "\n")
+
+
+def forget(output: Path, record: Record) -> None:
+    """Remove the note of a source."""
+    _path(output, record.file).unlink(missing_ok=True)
 
 
 def all_records(output: Path) -> Iterator[Record]:

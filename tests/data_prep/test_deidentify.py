@@ -282,6 +282,7 @@ def test_the_map_beside_the_key_says_which_file_a_line_is(export, output):
 
 
 def test_another_key_is_refused(export, output, tmp_path):
+    Pseudonyms.open(tmp_path / "other.key", output=output)
     with pytest.raises(ValueError, match="another key"):
         deidentify_folder(export, output, "--key", str(tmp_path / "other.key"))
 

@@ -31,7 +31,7 @@ from data_prep.ingestion.frames import CHOICES, as_nifti, cardiac_phase
 from data_prep.ingestion.identity import read_identity
 from data_prep.pseudonyms import Pseudonyms
 from data_prep.synthetic.cine import synthesize_cine
-from data_prep.synthetic.xa_file import write_xa
+from data_prep.synthetic.xa_file import TRANSFER_SYNTAX_NAMES, write_xa
 
 CANARY = "QXZJWKVBNMPL"
 SIZE, FRAMES = 160, 24
@@ -258,7 +258,63 @@ def test_a_mask_that_was_drawn_lists_its_frame_for_training(export, tmp_path):
     assert [row.id for row in lists["pretraining"]] == [second.id]
 
 
+def test_swapped_names_lose_nothing(tmp_path):
+    for number, name in enumerate(("a", "b")):
+        write_xa(tmp_path / "export" / name, make_cine(0, number).frames, facts_of(0, number))
+    assert ingest(tmp_path / "export", tmp_path / "data") == 0
+    before = tree_of(tmp_path / "data" / "images")
+    for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
+        (tmp_path / "export" / old).rename(tmp_path / "export" / new)
+    assert ingest(tmp_path / "export", tmp_path / "data") == 0
+    assert tree_of(tmp_path / "data" / "images") == before
+    assert len(validate_datalist(tmp_path / "data" / "datalist.json").lists["pretraining"]) == 2
+
+
+def test_a_time_limit_that_was_too_short_is_no_last_word(tmp_path):
+    write_xa(tmp_path / "export" / "a", make_cine(0, 0).frames, facts_of(0, 0))
+    assert ingest(tmp_path / "export", tmp_path / "data", "--seconds", "0.001") == 0
+    assert [row["status"] for row in files_of(tmp_path / "data")] == ["failed"]
+    assert ingest(tmp_path / "export", tmp_path / "data") == 0
+    assert [row["status"] for row in files_of(tmp_path / "data")] == ["kept"]
+
+
+def test_a_damaged_copy_does_not_stand_in_for_the_whole_one(tmp_path):
+    rle = TRANSFER_SYNTAX_NAMES["rle"]
+    write_xa(tmp_path / "export" / "z", make_cine(0, 0).frames, facts_of(0, 0), transfer_syntax=rle)
+    content = bytearray((tmp_path / "export" / "z").read_bytes())
+    start = content.index(b"\xfe\xff\x00\xe0", content.index(b"\xe0\x7f\x10\x00") + 20)
+    content[start + 8 : start + 12] = b"\xff\xff\xff\xff"  # the number of segments of the first frame
+    (tmp_path / "export" / "a").write_bytes(bytes(content))
+    assert ingest(tmp_path / "export", tmp_path / "data") == 0
+    assert sorted(row["status"] for row in files_of(tmp_path / "data")) == ["failed", "kept"]
+
+
+def test_a_moved_export_is_the_same_export(export, tmp_path):
+    shutil.copytree(export / f"{CANARY}_0", tmp_path / "export" / "deep")
+    assert ingest(tmp_path / "export" / "deep", tmp_path / "data") == 0
+    assert ingest(tmp_path / "export", tmp_path / "data", "--frames", "fullest", "early") == 0
+    assert [row["status"] for row in files_of(tmp_path / "data")] == ["kept", "kept"]
+    rows = validate_datalist(tmp_path / "data" / "datalist.json").lists["pretraining"]
+    assert {word for row in rows for word in row.extra["choices"].split()} == {"fullest", "early"}
+
+
+def test_places_and_files_that_cannot_be_right_are_named(export, tmp_path, capsys):
+    def error(*arguments):
+        assert ingest(*arguments) == 2
+        return capsys.readouterr().err
+
+    assert "lies in --output" in error(export, export)
+    assert "lies in --output" in error(export, export.parent)
+    (tmp_path / "list.txt").write_text("\ufeffRabc", encoding="utf-8")
+    assert "must hold pseudonyms" in error(export, tmp_path / "data", "--reviewed", str(tmp_path / "list.txt"))
+    assert ingest(tmp_path, tmp_path / "data") == 0
+    (tmp_path / "data.key").rename(tmp_path / "away")
+    assert "a key that is not at" in error(tmp_path, tmp_path / "data")
+    assert not (tmp_path / "data.key").exists()
+
+
 def test_another_key_is_refused(export, ingested, tmp_path, capsys):
+    Pseudonyms.open(tmp_path / "other.key", output=ingested)
     assert ingest(export, ingested, "--key", str(tmp_path / "other.key")) == 2
     assert "another key" in capsys.readouterr().err
 

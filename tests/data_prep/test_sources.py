@@ -31,7 +31,7 @@ def test_one_file_is_an_export_of_one(export):
 
 
 def test_a_folder_is_left_out(export):
-    assert [item.name for item in find_sources(export, leave_out=export / "b")][0:2] == ["a.dcm", "c.ZIP!s/IM2"]
+    assert [item.name for item in find_sources(export, leave_out=[export / "b"])][0:2] == ["a.dcm", "c.ZIP!s/IM2"]
 
 
 def test_links_are_named_and_not_followed(export):
