@@ -42,8 +42,8 @@ def write_csv_atomic(
 ) -> None:
     """Write `rows` as CSV, whole or not at all.
 
-    The columns are `columns`, and the keys of all rows in the order in which they first appear; a row without one has an
-    empty cell.
+    The columns are `columns`, and the keys of all rows in the order in which they first appear; what a row lacks is
+    empty.
     """
     text = io.StringIO()
     names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
