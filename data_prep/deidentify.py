@@ -33,7 +33,7 @@ from data_prep.deidentification.copies import copy_run
 from data_prep.ingestion.archive import add_archive_arguments, open_archive, work_through
 from data_prep.ingestion.frames import Record, Settings
 
-_OUTPUTS = ("P*/*.dcm", "P*/.tmp-*")
+_OUTPUTS = ("P*/*.dcm",)
 
 add_arguments = add_archive_arguments
 

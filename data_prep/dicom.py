@@ -27,7 +27,7 @@ from data_prep.ingestion.archive import add_archive_arguments, open_archive, wor
 from data_prep.ingestion.frames import CHOICES, Record, Settings, ingest
 from data_prep.ingestion.report import write_reports
 
-_OUTPUTS = ("images/*", "images/.tmp-*", "report/frames/*", "report/frames/.tmp-*")
+_OUTPUTS = ("images/*", "report/frames/*")
 _LABEL_SUFFIXES = (".nii.gz", ".nii", ".png")
 _ROW_FIELDS = ("id", "image", "group", "patient_id", "spacing_mm", "spacing_source")
 

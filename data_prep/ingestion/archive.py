@@ -120,7 +120,8 @@ def work_through(
     with how as work:
         while todo:
             _work(archive, todo, work, function, title)
-            todo = _orphans(archive)  # a duplicate comes into its own where the original has failed
+            states = [(job, read_state(job)) for job in archive.jobs]
+            todo = _orphans(archive, states)  # a duplicate comes into its own where the original has failed
     _forget_superseded(archive)
     records = sorted([*all_records(archive.output), *archive.closed], key=lambda record: record.file)
     _sweep(archive.output, records, outputs)
@@ -167,15 +168,16 @@ def _work(
 
 def _unfinished(archive: Archive) -> list[Job]:
     """New and changed files, and duplicates whose original is among these: it may hold something else now."""
-    todo = [job for job in archive.jobs if read_state(job) is None]
-    return todo + _orphans(archive, todo)
+    states = [(job, read_state(job)) for job in archive.jobs]
+    todo = [job for job, state in states if state is None]
+    return todo + _orphans(archive, states, todo)
 
 
-def _orphans(archive: Archive, todo: Sequence[Job] = ()) -> list[Job]:
+def _orphans(archive: Archive, states: Sequence[tuple[Job, Record | None]], todo: Sequence[Job] = ()) -> list[Job]:
     """Duplicates of which no other file holds the run."""
-    held = _runs_held(archive, todo)
-    states = ((job, read_state(job)) for job in archive.jobs)
-    return [job for job, state in states if state and state.status == "duplicate" and state.run not in held]
+    duplicates = [(job, state.run) for job, state in states if state and state.status == "duplicate"]
+    held = _runs_held(archive, todo) if duplicates else set()
+    return [job for job, run in duplicates if run not in held]
 
 
 def _runs_held(archive: Archive, todo: Sequence[Job]) -> set[str | None]:
