@@ -12,9 +12,9 @@ from cmunet_monai.atomic import atomic_path
 from cmunet_monai.readers.xa_errors import DamagedDicomError, XAReadError, typed_errors
 from cmunet_monai.readers.xa_header import quiet_pydicom
 from cmunet_monai.readers.xa_run import XARun, read_run
+from data_prep.deidentification.burned_in import reason_to_look
 from data_prep.deidentification.pixels import PlainPixels, plain_pixels
 from data_prep.deidentification.rules import Deidentified, deidentify_dataset
-from data_prep.deidentification.text_like import text_like_boxes
 from data_prep.ingestion.frames import Job, Record
 from data_prep.ingestion.identity import read_identity
 
@@ -43,13 +43,9 @@ def _copy(job: Job, found: Record, stream: BinaryIO) -> Record:
     issuer = identity.issuer if identity.patient_id else ""
     found = replace(found, patient=job.pseudonyms.patient(patient_id, issuer))
     pixels = plain_pixels(stream)
-    if found.run not in job.reviewed:
-        if run.burned_in_annotation:
-            return replace(found, status="quarantined", reason="declares burned-in annotations: a person must look")
-        boxes = text_like_boxes(pixels.darkest, pixels.brightest)
-        if boxes:
-            reason = f"shows text-like structure in {len(boxes)} places: a person must look"
-            return replace(found, status="quarantined", reason=reason)
+    reason = None if found.run in job.reviewed else reason_to_look(run, pixels.darkest, pixels.brightest)
+    if reason is not None:
+        return replace(found, status="quarantined", reason=reason)
     with typed_errors("", "writing its copy"), quiet_pydicom():
         stream.seek(0)
         header = pydicom.dcmread(stream, stop_before_pixels=True)

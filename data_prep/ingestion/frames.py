@@ -25,7 +25,7 @@ from cmunet_monai.readers.xa_errors import NotAngiographyError, UnsupportedDicom
 from cmunet_monai.readers.xa_pixels import FloatFrame
 from cmunet_monai.readers.xa_polarity import contrast_may_be_bright
 from cmunet_monai.readers.xa_run import XARun, read_frames, read_run
-from data_prep.deidentification.text_like import text_like_boxes
+from data_prep.deidentification.burned_in import reason_to_look
 from data_prep.ingestion.identity import read_identity
 from data_prep.ingestion.sources import Source
 from data_prep.pseudonyms import Pseudonyms
@@ -132,9 +132,10 @@ def ingest(task: tuple[Job, Record]) -> Record:
             flags = (*run.flags, *(("contrast_may_be_bright",) if bright else ()))
             filling = tuple(round(float(value), 4) for value in curve.filling)
             found = replace(found, facts=_facts(run, flags), filling=filling)
-            text = _burned_in_text(run, passage) if found.run not in job.reviewed else None
-            if text is not None:
-                return replace(found, status="quarantined", reason=f"{text}: a person must look at it")
+            reviewed = found.run in job.reviewed
+            reason = None if reviewed else reason_to_look(run, passage.darkest, passage.brightest)
+            if reason is not None:
+                return replace(found, status="quarantined", reason=reason)
             chosen = _choose(curve, run, job.settings.frames)
             obstacle = _obstacle(run, chosen, bright)
             if obstacle is not None and not (chosen and job.settings.keep_flagged):
@@ -168,14 +169,6 @@ class _Passage:
                 np.minimum(self.darkest, frame, out=self.darkest)
                 np.maximum(self.brightest, frame, out=self.brightest)
             yield frame
-
-
-def _burned_in_text(run: XARun, passage: _Passage) -> str | None:
-    """What says that the pixels may hold text, if anything does."""
-    if run.burned_in_annotation:
-        return "declares burned-in annotations"
-    boxes = text_like_boxes(passage.darkest, passage.brightest)
-    return f"shows text-like structure in {len(boxes)} places" if boxes else None
 
 
 def _obstacle(run: XARun, chosen: Mapping[int, str], bright: bool) -> str | None:
