@@ -1,8 +1,71 @@
 """Tests run on one thread: frames are tiny, and threads that wait for each other cost more than they give."""
 
+import json
 import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from monai.bundle.scripts import run
+from PIL import Image
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 torch.set_num_threads(1)
+
+BUNDLES = Path(__file__).parents[1] / "bundles"
+
+
+@dataclass(frozen=True)
+class TinyPretraining:
+    """The pre-training bundle on a tiny UNet and ten frames of noise, for one epoch of two batches."""
+
+    dataset: Path
+    bundle = BUNDLES / "coronary_xa_pretraining"
+    channels = (4, 8, 16)
+
+    def configs(self, *overlays: str) -> list[str]:
+        return [str(self.bundle / "configs" / name) for name in ("train.json", *overlays)]
+
+    def settings(self, output: Path, **overrides: object) -> dict[str, object]:
+        return {
+            "channels": list(self.channels),
+            "image_size": [40, 40],
+            "view_size": 32,
+            "max_shift": 8,
+            "batch_size": 4,
+            "max_epochs": 1,
+            "warmup_epochs": 0,
+            "num_workers": 0,
+            "device": "$torch.device('cpu')",
+            "bundle_root": str(self.bundle),
+            "dataset_dir": str(self.dataset),
+            "output_dir": str(output),
+        } | overrides
+
+    def run(self, output: Path, *overlays: str, **overrides: object) -> Path:
+        run(config_file=self.configs(*overlays), **self.settings(output, **overrides))
+        return output
+
+    def command(self, output: Path, *overlays: str, **overrides: object) -> list[str]:
+        """The same run as a command line, for a process of its own."""
+        words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(self.configs(*overlays))]
+        for name, value in self.settings(output, **overrides).items():
+            words += [f"--{name}", str(value)]
+        return words
+
+
+@pytest.fixture(scope="session")
+def tiny_pretraining(tmp_path_factory) -> TinyPretraining:
+    folder = tmp_path_factory.mktemp("noise")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(10):
+        shape = (48, 64) if number == 0 else (64, 64)
+        Image.fromarray(rng.integers(60, 200, shape, dtype=np.uint8)).save(folder / "images" / f"f{number}.png")
+        rows.append({"id": f"f{number}", "image": f"images/f{number}.png", "group": f"g{number}"})
+    (folder / "datalist.json").write_text(json.dumps({"pretraining": rows}))
+    return TinyPretraining(folder)

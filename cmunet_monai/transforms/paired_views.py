@@ -3,19 +3,12 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 
-
-def resized_crop(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """(H, W) float32 -> (size, size): the box (top, left, height, width), enlarged by bicubic interpolation."""
-    top, left, height, width = box
-    crop = np.ascontiguousarray(image[top : top + height, left : left + width])
-    shrinks = height > size or width > size
-    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+from cmunet_monai.transforms.resized_crop import random_crop_box, resized_crop
 
 
 class RandPairedViewsd(MapTransform, Randomizable):
@@ -68,24 +61,15 @@ class RandPairedViewsd(MapTransform, Randomizable):
         self.flip_prob = flip_prob
         self.noise_std = noise_std
 
-    def crop_box(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Draw the random resized crop (top, left, height, width); the largest square if ten draws do not fit."""
-        for _ in range(10):
-            pixels = height * width * self.R.uniform(self.area[0], self.area[1])
-            ratio = np.exp(self.R.uniform(np.log(self.aspect[0]), np.log(self.aspect[1])))
-            rows, columns = round((pixels / ratio) ** 0.5), round((pixels * ratio) ** 0.5)
-            if 0 < rows <= height and 0 < columns <= width:
-                return self.R.randint(height - rows + 1), self.R.randint(width - columns + 1), rows, columns
-        side = min(height, width)
-        return (height - side) // 2, (width - side) // 2, side, side
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         row = dict(data)
         for key in self.key_iterator(row):
             image = np.asarray(row[key], dtype=np.float32)
             if image.ndim != 3 or image.shape[0] != 1:
                 raise ValueError(f"`{key}` must be (1, H, W), got {image.shape}")
-            base = resized_crop(image[0], self.crop_box(*image.shape[1:]), self.base_size)
+            base = resized_crop(
+                image[0], random_crop_box(*image.shape[1:], self.area, self.aspect, self.R), self.base_size
+            )
             if self.R.random_sample() < self.flip_prob:
                 base = base[::-1]
             for name, shifts in zip(self.view_keys, (self.shift_a, True), strict=True):
