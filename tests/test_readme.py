@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nibabel
 
-from data_prep.pseudonyms import Pseudonyms
+from cmunet_monai.pseudonyms import Pseudonyms
 
 ROOT = Path(__file__).parents[1]
 TRAINING = re.compile(r"(train\.json','\$(?:PRE|SEG)/configs/compact\.json'\]\")")
@@ -61,7 +61,7 @@ def test_the_path_from_frames_to_masks_runs_as_shown(tmp_path):
 
 def test_the_path_from_an_export_to_a_trained_model_runs_as_shown(tmp_path):
     start, *_, pretrain, finetune, _, _ = shown_commands("From frames to measurements")
-    _, cines, ingest, again = shown_commands("From a cath lab's archive")
+    _, cines, ingest, again, infer = shown_commands("From a cath lab's archive")
     sizes = (
         "--patients 8 --runs-per-patient 2 --frames 40 --size 256",
         "--patients 6 --runs-per-patient 2 --frames 16 --size 160",
@@ -75,6 +75,10 @@ def test_the_path_from_an_export_to_a_trained_model_runs_as_shown(tmp_path):
     assert lists["pretraining"]
     sidecar = json.loads((tmp_path / "runs" / "finetuning" / "model.json").read_text())
     assert sidecar["pretrained_weights_sha256"] is not None
+    run(tmp_path, start, infer)
+    # the same frames as ingestion chose, under the same pseudonyms
+    masks = {path.name.removesuffix(".nii.gz") for path in (tmp_path / "masks").glob("*.nii.gz")}
+    assert masks == {row["id"] for row in lists["training"] + lists["pretraining"]}
 
 
 def label_as_drawn(folder, row):

@@ -2,25 +2,34 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cmunet_monai.pseudonyms import Pseudonyms, write_map
+from cmunet_monai.readers.frame_choice import Frames, check_frames, choose_frames
+from cmunet_monai.readers.xa_errors import XAReadError
+from cmunet_monai.readers.xa_identity import read_identity
+from cmunet_monai.readers.xa_run import read_run
+from cmunet_monai.readers.xa_spacing import check_spacing
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".nii", ".nii.gz")
 
 
-def list_frames(
+def find_frames(
     folder: str | os.PathLike[str], *, leave_out: str | os.PathLike[str] | None = None
-) -> list[dict[str, str]]:
-    """Every PNG and NIfTI file in a folder and the folders below it, sorted by path.
+) -> tuple[list[Path], list[Path]]:
+    """PNG and NIfTI files, and DICOM files, in a folder and the folders below it, each sorted by path.
 
     Args:
-        folder: where the frames are. Hidden files and folders are passed over.
+        folder: where the frames are. Hidden files and folders are passed over. A DICOM file may have any name.
         leave_out: a folder whose files are no frames, such as the output folder of an earlier run in the same place.
-    Returns:
-        Rows `{"id": path relative to the folder, "image": path}`.
     Raises:
-        FileNotFoundError: if there is no such folder, or no frame in it.
+        FileNotFoundError: if there is no such folder, or nothing in it that could be a frame.
         ValueError: if the folder lies in the one that is left out.
     """
     root = Path(folder)
@@ -29,17 +38,105 @@ def list_frames(
     left_out = Path(leave_out).resolve() if leave_out is not None else None
     if left_out is not None and root.resolve().is_relative_to(left_out):
         raise ValueError(f"the frames in {root} lie in the output folder {leave_out}: choose another output folder")
-    frames, others = [], 0
+    pictures, runs, others = [], [], 0
     for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        hidden = any(part.startswith(".") for part in relative.parts)
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
         if hidden or not path.is_file() or (left_out is not None and path.resolve().is_relative_to(left_out)):
             continue
         if path.name.lower().endswith(SUFFIXES):
-            frames.append({"id": relative.as_posix(), "image": str(path)})
+            pictures.append(path)
+        elif _is_dicom(path):
+            runs.append(path)
         else:
             others += 1
-    if not frames:
-        raise FileNotFoundError(f"no frame ({', '.join(SUFFIXES)}) in {root}, which holds {others} other files")
-    logger.info("%s: %d frames, %d files of other kinds passed over", root, len(frames), others)
-    return frames
+    if not pictures and not runs:
+        raise FileNotFoundError(f"no frame ({', '.join(SUFFIXES)}, DICOM) in {root}, which holds {others} other files")
+    logger.info("%s: %d frames, %d DICOM files, %d others passed over", root, len(pictures), len(runs), others)
+    return pictures, runs
+
+
+def list_frames(
+    folder: str | os.PathLike[str],
+    *,
+    leave_out: str | os.PathLike[str] | None = None,
+    frames: Frames = "fullest",
+    require_xa: bool = True,
+    spacing_mm: float | None = None,
+    key: str | os.PathLike[str] | None = None,
+) -> list[dict[str, Any]]:
+    """A row for every frame of a folder: PNG and NIfTI files, and the chosen frames of XA DICOM files.
+
+    DICOM is named by the pseudonym of its run, as `data_prep dicom` names it with the same key, in rows and in the log;
+    whom it stands for is written beside the key. A DICOM file that gives no frame is passed over and logged: another
+    SOP class, a damaged file, no filled coronary tree. Where the best frame is asked for, each run is decoded once.
+
+    Args:
+        folder: as of `find_frames`.
+        leave_out: as of `find_frames`.
+        frames: of a DICOM file: `fullest`, `measure`, `all`, or their numbers from 0.
+        require_xa: take X-Ray Angiographic and Enhanced XA objects only.
+        spacing_mm: size of a pixel at the patient, for DICOM files that do not know it.
+        key: file of the secret key of the pseudonyms, made where there is none; needed where there is DICOM.
+    Returns:
+        Rows `{"id": path relative to the folder, "image": path}` of PNG and NIfTI files, and of DICOM
+        `{"id": <run>_<frame>, "image": path, "frame_index": number from 0, "spacing_mm", "spacing_source"}`.
+    Raises:
+        FileNotFoundError: if there is no such folder, or no frame in it.
+        ValueError: if an option cannot be, the key is missing or lies in `leave_out`, or as by `find_frames`.
+    """
+    frames = check_frames(frames)
+    check_spacing(spacing_mm)
+    pictures, files = find_frames(folder, leave_out=leave_out)
+    rows: list[dict[str, Any]] = [{"id": path.relative_to(folder).as_posix(), "image": str(path)} for path in pictures]
+    if files:
+        if key is None:
+            raise ValueError(
+                f"{folder} holds {len(files)} DICOM files: `key` must name a file for their secret"
+            )
+        pseudonyms = Pseudonyms.open(key, output=leave_out if leave_out is not None else folder)
+        rows += _run_rows(files, Path(folder), pseudonyms, frames, require_xa=require_xa, spacing_mm=spacing_mm)
+    if not rows:
+        raise FileNotFoundError(f"no frame in {folder}: its {len(files)} DICOM files were passed over, see the log")
+    return rows
+
+
+def _run_rows(
+    files: list[Path], root: Path, pseudonyms: Pseudonyms, frames: Frames, *, require_xa: bool, spacing_mm: float | None
+) -> Iterator[dict[str, Any]]:
+    originals: dict[str, str] = {}
+    for path in tqdm(files, desc="choosing frames", unit="file", disable=None if isinstance(frames, str) else True):
+        file = pseudonyms.source(path.relative_to(root).as_posix())
+        originals[file] = str(path)
+        try:
+            run = read_run(path, require_xa=require_xa, spacing_mm=spacing_mm)
+            with path.open("rb") as stream:
+                uid = read_identity(stream).sop_instance_uid
+            name = pseudonyms.run(uid or path.relative_to(root).as_posix())
+            if name in originals:
+                logger.warning("%s passed over: it is run %s again", file, name)
+                continue
+            originals[name] = uid or str(path)
+            chosen = choose_frames(path, run, frames, require_xa=require_xa)
+            beyond = [number for number in chosen if not 0 <= number < run.frames]
+            if beyond:
+                logger.warning("%s: no frames %s: it has %d", name, beyond, run.frames)
+        except XAReadError as error:
+            logger.warning("%s passed over: %s", file, error)
+            continue
+        for index in chosen:
+            if index not in beyond:
+                spacing = run.frame_spacing[index] if run.frame_spacing else run.spacing
+                yield {
+                    "id": f"{name}_{index:04d}",
+                    "image": str(path),
+                    "frame_index": index,
+                    "spacing_mm": spacing.value_mm,
+                    "spacing_source": spacing.source,
+                }
+    write_map(pseudonyms, originals)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether the four letters behind the preamble say so (PS3.10, section 7.1)."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"

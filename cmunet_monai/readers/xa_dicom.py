@@ -3,13 +3,14 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
+from cmunet_monai.readers.frame_choice import Frames, check_frames, choose_frames
 from cmunet_monai.readers.xa_errors import (
     DamagedDicomError,
     MissingDecoderError,
@@ -57,25 +58,21 @@ class XADicomReader(ImageReader):
 
     Args:
         frames: `all`; the numbers of frames from 0; `fullest`, the one in which most of the coronary tree is filled;
-            `measure`, a filled one in which the heart is still.
+            `measure`, a filled one in which the heart is still. A single frame is taken as it is.
         require_xa: refuse other SOP classes than X-Ray Angiographic Image and Enhanced XA Image.
         spacing_mm: size of a pixel at the patient, for files that do not know it.
     """
 
     def __init__(
         self,
-        frames: Literal["all", "fullest", "measure"] | Sequence[int] = "all",
+        frames: Frames = "all",
         *,
         require_xa: bool = True,
         spacing_mm: float | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(frames, str) and frames not in ("all", "fullest", "measure"):
-            raise ValueError(f"`frames` must be `all`, `fullest`, `measure` or numbers of frames, got {frames!r}")
-        if not isinstance(frames, str) and not frames:
-            raise ValueError("`frames` must name at least one frame, got none")
         check_spacing(spacing_mm)
-        self.frames = frames if isinstance(frames, str) else tuple(int(number) for number in frames)
+        self.frames = check_frames(frames)
         self.require_xa = require_xa
         self.spacing_mm = spacing_mm
 
@@ -112,27 +109,11 @@ class XADicomReader(ImageReader):
 
     def _frames_and_meta(self, path: str) -> tuple[np.ndarray, dict]:
         run = read_run(path, require_xa=self.require_xa, spacing_mm=self.spacing_mm)
-        indices = self._choose(path, run)
+        indices = choose_frames(path, run, self.frames, require_xa=self.require_xa)
         array = np.empty((len(indices), run.rows, run.columns), np.float32)
         for number, frame in enumerate(read_frames(path, indices, require_xa=self.require_xa)):
             array[number] = frame
         return array, _meta(run, indices, array)
-
-    def _choose(self, path: str, run: XARun) -> tuple[int, ...]:
-        if self.frames == "all":
-            return tuple(range(run.frames))
-        if isinstance(self.frames, tuple):
-            return self.frames
-        from cmunet_monai.readers.best_frame import filling_curve, fullest_frame, measure_frame
-
-        curve = filling_curve(read_frames(path, require_xa=self.require_xa))
-        if self.frames == "fullest":
-            best = fullest_frame(curve)
-        else:
-            best = measure_frame(curve, r_wave_frames=run.r_wave_frames)
-        if best is None:
-            raise NoFilledTreeError(f"none of its {run.frames} frames shows a filled coronary tree")
-        return (best,)
 
 
 def _meta(run: XARun, indices: tuple[int, ...], array: np.ndarray) -> dict[str, Any]:

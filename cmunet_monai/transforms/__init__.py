@@ -2,6 +2,7 @@
 
 from cmunet_monai.transforms.corner_inpaint import CornerInpaint, CornerInpaintd
 from cmunet_monai.transforms.frame_reader import FrameReader
+from cmunet_monai.transforms.load_frame import LoadFramed
 from cmunet_monai.transforms.paired_views import RandPairedViewsd
 from cmunet_monai.transforms.patch_mask import RandPatchMaskd
 from cmunet_monai.transforms.resized_crop import RandResizedCropd
@@ -13,6 +14,7 @@ __all__ = [
     "CornerInpaint",
     "CornerInpaintd",
     "FrameReader",
+    "LoadFramed",
     "RandPairedViewsd",
     "RandPatchMaskd",
     "RandResizedCropd",

@@ -56,8 +56,8 @@ class RandPairedViewsd(MapTransform, Randomizable):
         self.view_size = view_size
         self.max_shift = max_shift
         self.shift_a = shift_a
-        self.area = tuple(area)
-        self.aspect = tuple(aspect)
+        self.area = (area[0], area[1])
+        self.aspect = (aspect[0], aspect[1])
         self.flip_prob = flip_prob
         self.noise_std = noise_std
 
@@ -67,9 +67,8 @@ class RandPairedViewsd(MapTransform, Randomizable):
             image = np.asarray(row[key], dtype=np.float32)
             if image.ndim != 3 or image.shape[0] != 1:
                 raise ValueError(f"`{key}` must be (1, H, W), got {image.shape}")
-            base = resized_crop(
-                image[0], random_crop_box(*image.shape[1:], self.area, self.aspect, self.R), self.base_size
-            )
+            box = random_crop_box(image.shape[1], image.shape[2], self.area, self.aspect, self.R)
+            base = resized_crop(image[0], box, self.base_size)
             if self.R.random_sample() < self.flip_prob:
                 base = base[::-1]
             for name, shifts in zip(self.view_keys, (self.shift_a, True), strict=True):

@@ -75,8 +75,8 @@ class RandResizedCropd(MapTransform, Randomizable):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.size = size
-        self.area = tuple(area)
-        self.aspect = tuple(aspect)
+        self.area = (area[0], area[1])
+        self.aspect = (aspect[0], aspect[1])
         self.flip_prob = flip_prob
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

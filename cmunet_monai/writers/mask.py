@@ -10,12 +10,17 @@ from PIL import Image
 from torch import Tensor
 
 from cmunet_monai.atomic import atomic_path
+from cmunet_monai.nifti import as_nifti
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 
 def write_mask(
-    mask: Tensor | np.ndarray, path: str | os.PathLike[str], *, frame: str | os.PathLike[str] | None = None
+    mask: Tensor | np.ndarray,
+    path: str | os.PathLike[str],
+    *,
+    frame: str | os.PathLike[str] | None = None,
+    spacing_mm: float | None = None,
 ) -> None:
     """Write a mask in the format that the suffix of `path` names.
 
@@ -25,9 +30,11 @@ def write_mask(
         mask: (1, W, H), first spatial axis along the columns as MONAI's readers give it; 0 is background.
         path: `.png` (8 bits, 0 and 255), or `.nii`, `.nii.gz` (8 bits, 0 and 1, the frame's affine, pixel
             sizes and units; nothing else of its header, since its texts may name a patient).
-        frame: the file that the frame was read from; needed for NIfTI, and checked for size with PNG.
+        frame: the PNG or NIfTI file that the frame was read from, for its geometry; checked for size with PNG. None
+            for a frame of a DICOM run: its mask has the geometry of the frame that `data_prep dicom` writes.
+        spacing_mm: size of a pixel, for a NIfTI without `frame`; None: unknown, and so is the unit in the file.
     Raises:
-        ValueError: if the suffix is another one, a NIfTI has no `frame`, or the mask does not have the frame's size.
+        ValueError: if the suffix is another one, or the mask does not have the frame's size.
     """
     path = Path(path)
     suffix = path.name.lower()
@@ -41,19 +48,24 @@ def write_mask(
                 _check_size(vessel.shape, picture.size, frame)
         with atomic_path(path) as temporary:
             Image.fromarray(vessel.T.astype(np.uint8) * 255).save(temporary, format="PNG")
-    elif suffix.endswith(NIFTI_SUFFIXES) and frame is not None:
-        source: Any = nib.load(frame)
-        _check_size((*vessel.shape, 1), (*source.shape, 1)[:3], frame)
-        image = nib.Nifti1Image(vessel.astype(np.uint8).reshape(source.shape), source.affine)
-        image.header.set_zooms(source.header.get_zooms())
-        image.header.set_xyzt_units(*source.header.get_xyzt_units())
-        for form in ("qform", "sform"):
-            affine, code = getattr(source, f"get_{form}")(coded=True)
-            getattr(image, f"set_{form}")(affine, int(code))
+    elif suffix.endswith(NIFTI_SUFFIXES):
+        image = as_nifti(vessel.T, spacing_mm) if frame is None else _with_geometry_of(frame, vessel)
         with atomic_path(path) as temporary:
             nib.save(image, temporary)
     else:
-        raise ValueError(f"`path` must end in .png, or in .nii or .nii.gz with `frame` given; got {path.name}")
+        raise ValueError(f"`path` must end in .png, .nii or .nii.gz, got {path.name}")
+
+
+def _with_geometry_of(frame: str | os.PathLike[str], vessel: np.ndarray) -> nib.Nifti1Image:
+    source: Any = nib.load(frame)
+    _check_size((*vessel.shape, 1), (*source.shape, 1)[:3], frame)
+    image = nib.Nifti1Image(vessel.astype(np.uint8).reshape(source.shape), source.affine)
+    image.header.set_zooms(source.header.get_zooms())
+    image.header.set_xyzt_units(*source.header.get_xyzt_units())
+    for form in ("qform", "sform"):
+        affine, code = getattr(source, f"get_{form}")(coded=True)
+        getattr(image, f"set_{form}")(affine, int(code))
+    return image
 
 
 def _check_size(size: tuple[int, ...], expected: tuple[int, ...], frame: str | os.PathLike[str]) -> None:

@@ -11,12 +11,12 @@ from pydicom.dataelem import DataElement
 from cmunet_monai.atomic import atomic_path
 from cmunet_monai.readers.xa_errors import DamagedDicomError, XAReadError, typed_errors
 from cmunet_monai.readers.xa_header import quiet_pydicom
+from cmunet_monai.readers.xa_identity import read_identity
 from cmunet_monai.readers.xa_run import XARun, read_run
 from data_prep.deidentification.burned_in import reason_to_look
 from data_prep.deidentification.pixels import PlainPixels, plain_pixels
 from data_prep.deidentification.rules import Deidentified, deidentify_dataset
 from data_prep.ingestion.frames import Job, Record
-from data_prep.ingestion.identity import read_identity
 
 _PIXEL_DATA = 0x7FE00010
 _MAY_DIFFER = {"flags", "burned_in_annotation"}

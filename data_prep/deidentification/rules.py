@@ -29,6 +29,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID
 from pydicom.valuerep import format_number_as_ds
 
+from cmunet_monai.pseudonyms import Pseudonyms
 from cmunet_monai.readers.xa_run import ENHANCED_XA_IMAGE, XARun
 from data_prep.deidentification.kept import (
     DATES,
@@ -42,7 +43,6 @@ from data_prep.deidentification.kept import (
     TERMS,
     UIDS,
 )
-from data_prep.pseudonyms import Pseudonyms
 
 EDITION = "2026c"
 STANDARD = f"PS3.15 E.1-1 {EDITION}"

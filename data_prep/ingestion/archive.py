@@ -12,11 +12,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.pseudonyms import Pseudonyms, map_file, write_map
 from data_prep.ingestion.frames import Job, Record, Settings, inspect
 from data_prep.ingestion.pool import Lost, Work, cluster, processes
 from data_prep.ingestion.sources import Unreadable, find_sources
 from data_prep.ingestion.states import all_records, forget, read_state, write_state
-from data_prep.pseudonyms import Pseudonyms, map_file, write_map
 
 _MEMORY_BYTES = 8 * 1024**3
 _MADE_BY = Path("states") / "made_by.txt"

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmunet_monai.atomic import atomic_path
+from cmunet_monai.nifti import as_nifti
+from cmunet_monai.pseudonyms import Pseudonyms
 from cmunet_monai.readers.best_frame import (
     FillingCurve,
     early_frame,
@@ -22,13 +24,12 @@ from cmunet_monai.readers.best_frame import (
     measure_frame,
 )
 from cmunet_monai.readers.xa_errors import NotAngiographyError, UnsupportedDicomError, XAReadError
+from cmunet_monai.readers.xa_identity import read_identity
 from cmunet_monai.readers.xa_pixels import FloatFrame
 from cmunet_monai.readers.xa_polarity import contrast_may_be_bright
 from cmunet_monai.readers.xa_run import XARun, read_frames, read_run
 from data_prep.deidentification.burned_in import reason_to_look
-from data_prep.ingestion.identity import read_identity
 from data_prep.ingestion.sources import Source
-from data_prep.pseudonyms import Pseudonyms
 
 Choice = Literal["fullest", "measure", "early", "late"]
 Status = Literal["kept", "passed over", "quarantined", "failed", "duplicate"]
@@ -217,19 +218,6 @@ def _write(job: Job, found: Record, run: XARun, index: int, frame: FloatFrame) -
     with atomic_path(job.output / "report" / "frames" / f"{name}.png") as temporary:
         cv2.imwrite(os.fspath(temporary), _thumbnail(frame))
     return row
-
-
-def as_nifti(frame: FloatFrame, spacing_mm: float | None) -> nibabel.Nifti1Image:
-    """A frame (row, column) as NIfTI (column, row, 1), the axes that MONAI reads a PNG in.
-
-    Whole numbers are stored as such. NIfTI cannot say that a pixel's size is unknown: it is 1 then, its unit unknown.
-    """
-    whole = bool((frame == np.rint(frame)).all()) and frame.min() >= 0 and frame.max() < 2**16
-    kind = (np.uint8 if frame.max() < 2**8 else np.uint16) if whole else np.float32
-    size = 1.0 if spacing_mm is None else spacing_mm
-    image = nibabel.Nifti1Image(frame.T[..., None].astype(kind), np.diag([size, size, 1.0, 1.0]))
-    image.header.set_xyzt_units("unknown" if spacing_mm is None else "mm")
-    return image
 
 
 def cardiac_phase(index: int, r_wave_frames: tuple[int, ...] | None) -> float | None:

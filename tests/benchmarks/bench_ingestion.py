@@ -15,10 +15,10 @@ from statistics import median
 
 import pydicom
 
+from cmunet_monai.pseudonyms import Pseudonyms
 from data_prep.__main__ import main as data_prep
 from data_prep.ingestion.frames import Job, Settings, ingest, inspect
 from data_prep.ingestion.sources import Source
-from data_prep.pseudonyms import Pseudonyms
 from data_prep.synthetic.cine import synthesize_cine
 from data_prep.synthetic.xa_file import TRANSFER_SYNTAX_NAMES, write_xa
 

@@ -22,6 +22,9 @@ from skimage.draw import line
 
 from cmunet_monai.engines.handlers import StopOnNonFiniteLoss
 from cmunet_monai.networks import UNet, save_unet_weights
+from data_prep.__main__ import main as data_prep
+from data_prep.synthetic.cine import synthesize_cine
+from data_prep.synthetic.xa_file import write_xa
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "bundles" / "coronary_xa_segmentation"
@@ -372,6 +375,22 @@ def test_every_frame_gives_one_mask_and_one_overlay_and_a_second_run_the_same(fr
         assert {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()} == expected
 
 
+def test_a_dicom_run_gives_the_mask_of_the_frame_that_ingestion_writes(tmp_path):
+    cine = synthesize_cine(0, 1, 0, size=96, frames=16, contrast=True)
+    write_xa(tmp_path / "export" / "IM0", cine.frames, cine.facts)
+    weights, key = write_dark_detector(tmp_path / "dark.safetensors"), tmp_path / "key"
+    export, data = str(tmp_path / "export"), tmp_path / "data"
+    assert data_prep(["dicom", "--source", export, "--output", str(data), "--key", str(key), "--workers", "1"]) == 0
+    infer(data / "images", weights, tmp_path / "from_nifti")
+    infer(export, weights, tmp_path / "from_dicom", key=str(key))
+    (mask,) = (tmp_path / "from_nifti").glob("*.nii.gz")
+    other = tmp_path / "from_dicom" / mask.name
+    assert np.asarray(nib.load(mask).dataobj).sum() > 50
+    np.testing.assert_array_equal(np.asarray(nib.load(mask).dataobj), np.asarray(nib.load(other).dataobj))
+    np.testing.assert_array_equal(nib.load(mask).affine, nib.load(other).affine)
+    assert (tmp_path / "from_dicom" / "overlays" / f"{mask.name}.png").is_file()
+
+
 def test_inference_runs_from_another_working_directory(frames, tmp_path, monkeypatch):
     write_dark_detector(tmp_path / "bundle" / "models" / "model.safetensors")
     shutil.copytree(CONFIGS, tmp_path / "bundle" / "configs")
@@ -509,4 +528,5 @@ def test_training_evaluation_and_inference_prepare_a_frame_in_the_same_way():
     assert len(expected) == 6
     assert image_steps(train_config["validate"]["preprocessing"]["transforms"]) == expected
     assert image_steps(evaluate["preprocessing"]["transforms"]) == expected
-    assert image_steps(inference["preprocessing"]["transforms"]) == expected
+    # frames of DICOM too: `LoadFramed` reads the others by the reader of the first step
+    assert image_steps(inference["preprocessing"]["transforms"])[1:] == expected[1:]

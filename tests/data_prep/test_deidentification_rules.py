@@ -10,12 +10,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
+from cmunet_monai.pseudonyms import Pseudonyms
 from cmunet_monai.readers.xa_header import _KEYWORDS as READ_KEYWORDS
 from cmunet_monai.readers.xa_run import ENHANCED_XA_IMAGE, XA_IMAGE, XARun
 from cmunet_monai.readers.xa_spacing import Spacing
 from data_prep.deidentification import kept, rules
 from data_prep.deidentification.rules import deidentify_dataset, table_actions
-from data_prep.pseudonyms import Pseudonyms
 
 TEXT = {"AE", "AS", "LT", "PN", "SH", "ST", "UC", "UR", "UT", "UN", "OB"}
 

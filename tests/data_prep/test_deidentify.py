@@ -25,6 +25,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
+from cmunet_monai.pseudonyms import Pseudonyms
 from cmunet_monai.readers.xa_run import read_frames, read_run
 from data_prep import deidentify
 from data_prep.__main__ import main
@@ -32,7 +33,6 @@ from data_prep.deidentification.codestream import without_comments
 from data_prep.deidentification.copies import copy_run
 from data_prep.ingestion.frames import Job, Settings, inspect
 from data_prep.ingestion.sources import find_sources
-from data_prep.pseudonyms import Pseudonyms
 from data_prep.synthetic.xa_file import TRANSFER_SYNTAX_NAMES, XAFacts, write_xa
 
 SIZE, FRAMES = 64, 8

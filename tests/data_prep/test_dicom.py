@@ -23,13 +23,13 @@ import pydicom
 import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
+from cmunet_monai.pseudonyms import Pseudonyms
+from cmunet_monai.readers.xa_identity import read_identity
 from cmunet_monai.readers.xa_run import read_frames
 from data_prep.__main__ import main
 from data_prep.datalist import validate_datalist
 from data_prep.deidentification.rules import table_actions
 from data_prep.ingestion.frames import CHOICES, as_nifti, cardiac_phase
-from data_prep.ingestion.identity import read_identity
-from data_prep.pseudonyms import Pseudonyms
 from data_prep.synthetic.cine import synthesize_cine
 from data_prep.synthetic.xa_file import TRANSFER_SYNTAX_NAMES, write_xa
 

@@ -20,10 +20,10 @@ import numpy as np
 import pydicom
 from pydicom.config import disable_value_validation
 
+from cmunet_monai.pseudonyms import Pseudonyms
 from data_prep.ingestion.frames import Job, Record, Settings, ingest, inspect
 from data_prep.ingestion.pool import Lost, processes
 from data_prep.ingestion.sources import Source
-from data_prep.pseudonyms import Pseudonyms
 from data_prep.synthetic.xa_file import TRANSFER_SYNTAXES, XAFacts, write_xa
 
 SECONDS = 10

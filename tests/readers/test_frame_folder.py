@@ -1,8 +1,17 @@
 """The frames of a folder."""
 
+import logging
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from cmunet_monai.pseudonyms import Pseudonyms, map_file
 from cmunet_monai.readers import list_frames
+from data_prep.synthetic.cine import synthesize_cine
+from data_prep.synthetic.xa_file import XAFacts, write_xa
+
+CANARY = "QXZJWKVBNMPL"
 
 
 @pytest.fixture
@@ -36,3 +45,68 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_frames_inside_the_output_folder_are_refused(folder):
     with pytest.raises(ValueError, match="choose another output folder"):
         list_frames(folder / "out", leave_out=folder)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A run with contrast, a copy of it, one without contrast, a single frame, a cut file, and a PNG."""
+    root = tmp_path_factory.mktemp("exported")
+    filled, empty = (synthesize_cine(0, 1, 0, size=96, frames=16, contrast=contrast) for contrast in (True, False))
+    for name, cine in ((f"{CANARY}/IM0", filled), ("copy.dcm", filled), ("none", empty)):
+        (root / name).parent.mkdir(exist_ok=True)
+        write_xa(root / name, cine.frames, replace(cine.facts, patient_name=CANARY, patient_id=CANARY))
+    write_xa(root / "single", np.full((20, 30), 7, np.uint8), XAFacts())
+    (root / f"{CANARY}.dcm").write_bytes((root / "copy.dcm").read_bytes()[:4000])
+    (root / "b.png").touch()
+    return root
+
+
+@pytest.fixture
+def key(tmp_path):
+    return tmp_path / "key"
+
+
+def test_a_dicom_run_gives_its_fullest_frame_by_pseudonym(exported, key, caplog):
+    caplog.set_level(logging.INFO)
+    rows = list_frames(exported, key=key)
+    assert rows[0] == {"id": "b.png", "image": str(exported / "b.png")}
+    runs = {row["id"].split("_")[0]: row for row in rows[1:]}
+    assert len(runs) == len(rows[1:]) == 2  # the run and the single frame; its copy, no contrast and a cut file are not
+    single = next(row for row in rows[1:] if row["image"] == str(exported / "single"))
+    assert single["frame_index"] == 0
+    (filled,) = (row for row in rows[1:] if row is not single)
+    assert filled["id"].endswith(f"_{filled['frame_index']:04d}")
+    assert filled["frame_index"] > 0
+    for reason in ("none of its 16 frames shows", "again", "passed over"):
+        assert reason in caplog.text
+    assert CANARY not in caplog.text
+    assert not any(CANARY in row["id"] for row in rows)
+
+
+def test_pseudonyms_are_those_of_the_key_and_stand_in_the_map_beside_it(exported, key):
+    rows = list_frames(exported, key=key)
+    names = Pseudonyms.open(key, output=exported)
+    text = map_file(names).read_text()
+    assert all(row["id"].split("_")[0] in text for row in rows[1:])
+    assert names.source("none") in text
+    assert [row["id"] for row in list_frames(exported, key=key)] == [row["id"] for row in rows]
+    other = list_frames(exported, key=key.with_name("other"))
+    assert not {row["id"] for row in other[1:]} & {row["id"] for row in rows[1:]}
+
+
+def test_frames_are_all_or_those_named(exported, key, caplog):
+    every = [row for row in list_frames(exported, key=key, frames="all") if "frame_index" in row]
+    assert len(every) == 16 + 16 + 1
+    assert len({row["id"] for row in every}) == len(every)
+    named = [row for row in list_frames(exported, key=key, frames=[3, 15, 16]) if "frame_index" in row]
+    assert sorted(row["frame_index"] for row in named) == [3, 3, 15, 15]
+    assert "no frames [16]: it has 16" in caplog.text
+
+
+def test_dicom_without_a_key_or_without_a_usable_frame_is_named(exported, tmp_path):
+    with pytest.raises(ValueError, match="holds 5 DICOM files: `key` must name a file"):
+        list_frames(exported)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "x").write_bytes((exported / "copy.dcm").read_bytes()[:4000])
+    with pytest.raises(FileNotFoundError, match="its 1 DICOM files were passed over, see the log"):
+        list_frames(tmp_path / "cut", key=tmp_path / "key")

@@ -70,6 +70,10 @@ def test_another_format_is_refused(tmp_path):
         write_mask(MASK, tmp_path / "m.jpg")
 
 
-def test_a_nifti_without_its_frame_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="with `frame` given"):
-        write_mask(MASK, tmp_path / "m.nii.gz")
+@pytest.mark.parametrize("spacing_mm, zoom, unit", [(0.3, 0.3, "mm"), (None, 1.0, "unknown")])
+def test_the_mask_of_a_dicom_frame_has_its_pixel_size_where_it_is_known(tmp_path, spacing_mm, zoom, unit):
+    write_mask(MASK, tmp_path / "m.nii.gz", spacing_mm=spacing_mm)
+    image = nib.load(tmp_path / "m.nii.gz")
+    assert np.array_equal(np.asarray(image.dataobj)[..., 0], np.asarray(MASK)[0] > 0)
+    assert image.header.get_zooms()[:2] == pytest.approx((zoom, zoom))
+    assert image.header.get_xyzt_units()[0] == unit

@@ -15,6 +15,7 @@ class SaveMasks:
 
     A mask has its frame's path relative to `frames_dir`: `b/a.png` gives `b/a.png`, `a.nii.gz` gives `a.nii.gz`, so
     that files which differ only in their ending do not meet. Pictures get the same path, and `.png` after a NIfTI's.
+    The mask of a DICOM frame is `<frame_id>.nii.gz`, a pseudonym (`LoadFramed`), with the pixel size where it is known.
 
     Args:
         output_dir: folder of the masks.
@@ -44,9 +45,14 @@ class SaveMasks:
         state: Any = engine.state
         for item, output in zip(state.batch, state.output, strict=True):
             mask = output[CommonKeys.PRED].cpu()
-            source = Path(output[CommonKeys.IMAGE].meta["filename_or_obj"])
-            relative = source.relative_to(self.frames_dir)
-            write_mask(mask, self._claim(self.output_dir / relative), frame=source)
+            meta = output[CommonKeys.IMAGE].meta
+            if "frame_id" in meta:  # of DICOM
+                relative, frame = Path(f"{meta['frame_id']}.nii.gz"), None
+            else:
+                frame = Path(meta["filename_or_obj"])
+                relative = frame.relative_to(self.frames_dir)
+            path = self._claim(self.output_dir / relative)
+            write_mask(mask, path, frame=frame, spacing_mm=meta.get("spacing_mm"))
             if self.overlay_dir is not None:
                 name = relative if relative.suffix.lower() == ".png" else Path(f"{relative}.png")
                 write_picture(draw_outline(item["frame"].cpu(), mask), self._claim(self.overlay_dir / name))

@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from data_prep.pseudonyms import Pseudonyms, write_map
+from cmunet_monai.pseudonyms import Pseudonyms, write_map
 
 
 @pytest.fixture

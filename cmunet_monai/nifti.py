@@ -1,0 +1,18 @@
+"""NIfTI files of single frames."""
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+
+def as_nifti(frame: NDArray[np.generic], spacing_mm: float | None) -> nibabel.Nifti1Image:
+    """A frame (row, column) as NIfTI (column, row, 1), the axes that MONAI reads a PNG in.
+
+    Whole numbers are stored as such. NIfTI cannot say that a pixel's size is unknown: it is 1 then, its unit unknown.
+    """
+    whole = bool((frame == np.rint(frame)).all()) and frame.min() >= 0 and frame.max() < 2**16
+    kind = (np.uint8 if frame.max() < 2**8 else np.uint16) if whole else np.float32
+    size = 1.0 if spacing_mm is None else spacing_mm
+    image = nibabel.Nifti1Image(frame.T[..., None].astype(kind), np.diag([size, size, 1.0, 1.0]))
+    image.header.set_xyzt_units("unknown" if spacing_mm is None else "mm")
+    return image
