@@ -112,16 +112,14 @@ def write_map(pseudonyms: Pseudonyms, originals: Mapping[str, str]) -> Path:
     """Add to the map of pseudonyms beside the key, `<key>.map.csv` with mode 600, and return its path.
 
     Args:
-        originals: pseudonym -> what it stands for.
+        originals: pseudonym -> what it stands for. What a spreadsheet would take for a formula gets `'` in front.
     """
     path = map_file(pseudonyms)
     known: dict[str, str] = {}
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
             known = {row["pseudonym"]: row["original"] for row in csv.DictReader(file)}
-    # a file name need not be text: what is none is written as escapes; nor has a damaged identifier any limit of length
-    shown = {name: text[:1024].encode("utf-8", "backslashreplace").decode() for name, text in originals.items()}
-    merged = known | shown
+    merged = known | {name: _as_cell(text) for name, text in originals.items()}
     if merged == known:
         return path
     previous = os.umask(0o077)
@@ -130,3 +128,9 @@ def write_map(pseudonyms: Pseudonyms, originals: Mapping[str, str]) -> Path:
     finally:
         os.umask(previous)
     return path
+
+
+def _as_cell(text: str) -> str:
+    # a file name need not be text: what is none is written as escapes; nor has a damaged identifier any limit of length
+    text = text[:1024].encode("utf-8", "backslashreplace").decode()
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from PIL import Image
 
 from cmunet_monai.atomic import write_text_atomic
 from cmunet_monai.readers import frame_size
+from cmunet_monai.readers.xa_spacing import is_spacing_mm
 
 LIST_NAMES = ("pretraining", "training", "validation", "test")
 _ROW_KEYS = ("id", "image", "label", "group", "patient_id", "spacing_mm", "spacing_source")
@@ -205,8 +205,7 @@ def _read_row(where: str, row: object) -> Row:
         raise ValueError(f"{where} ({row['id']}): expected `patient_id` or `group`, got neither")
     spacing_mm = row.get("spacing_mm")
     # bool is an int in Python
-    is_number = isinstance(spacing_mm, int | float) and not isinstance(spacing_mm, bool)
-    if spacing_mm is not None and not (is_number and 0 < spacing_mm < math.inf):
+    if spacing_mm is not None and not is_spacing_mm(spacing_mm):
         raise ValueError(f"{where} ({row['id']}): `spacing_mm` must be a positive number or null, got {spacing_mm!r}")
     extra = {key: value for key, value in row.items() if key not in _ROW_KEYS}
     known = {key: row[key] for key in _ROW_KEYS if row.get(key) is not None}

@@ -1,10 +1,11 @@
 """Turn an export of XA DICOM into frames: chosen, pseudonymised, with a data list and a report.
 
 Walks any tree, zip archives included, and keeps X-Ray Angiographic and Enhanced XA objects; every other file is listed
-with its reason. Of each run it writes the chosen frames as NIfTI (with the size of a pixel at the patient, where it is
-known), and into OUTPUT: datalist.json (list `pretraining`), files.csv, runs.csv and report/index.html with a contact
-sheet. A run that declares burned-in annotations, or shows text-like structure, is not written until a person has
-looked at it in a viewer of their own and names its pseudonym in the file of --reviewed.
+with its reason (one without the preamble of PS3.10 counts as no DICOM). Of each run it writes the chosen frames as
+NIfTI (with the size of a pixel at the patient, where it is known), and into OUTPUT: datalist.json (list `pretraining`),
+files.csv, runs.csv and report/index.html with a contact sheet. A run that declares burned-in annotations, or
+shows text-like structure, is not written until a person has looked at it in a viewer of their own and names its
+pseudonym in the file of --reviewed.
 
 Pseudonyms are HMAC-SHA256 with a random key, made at the first run in a file that only you can read (--key). It, and
 the map of pseudonyms beside it, identify the patients: keep them apart from OUTPUT. Pseudonymised frames and the
@@ -77,5 +78,9 @@ def _write_datalist(records: Sequence[Record], output: Path) -> None:
         known = {name: row[name] for name in _ROW_FIELDS if name in row}
         extra = {name: value for name, value in row.items() if name not in _ROW_FIELDS}
         lists["pretraining" if label is None else "training"].append(Row(**known, label=label, extra=extra))
+    drawn = {f"labels/{path.name}" for path in (output / "labels").glob("*") if path.name.endswith(_LABEL_SUFFIXES)}
+    astray = drawn - {row.label for row in lists["training"]}
+    if astray:
+        print(f"{len(astray)} files in labels/ belong to no frame: name each after the id of its frame")
     header = {"name": "XA DICOM frames"}
     write_datalist(output / "datalist.json", {name: tuple(listed) for name, listed in lists.items()}, header)

@@ -15,6 +15,10 @@ Paths in them stay relative to the dataset folder, which is that of --datalist.
 group, and the list `pretraining` of each is the rows of no draw, so that one pre-training serves all of them without
 having seen any fine-tuning frame.
 
+--inside 100 draws a set of 100 labelled rows first, and the draws inside it: few labels are then compared with more
+after one pre-training that has seen none of them. The set is written as inside/, with folds of its own, the draws as
+draw_0 and so on beside it.
+
 The choice depends on the seed and the groups' names alone, not on the order of rows: groups are taken in the order of
 the SHA-256 of "seed:group". Each file records the settings, the counts and the SHA-256 of the datalist.
 """
@@ -23,7 +27,7 @@ import argparse
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=int, default=3, help="cross-validation folds inside a draw (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first draw (default: 0)")
     parser.add_argument("--draws", type=int, default=1, help="number of draws that share no group (default: 1)")
+    parser.add_argument("--inside", type=int, metavar="100", help="take the fine-tuning frames inside a set of so many")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
 
 
@@ -67,10 +72,18 @@ def run(args: argparse.Namespace) -> None:
     if count < 1:
         raise ValueError(f"--finetune-images must be 1 or more, got {count}")
     try:
-        draws = draw_splits(datalist, count=count, folds=args.folds, seed=args.seed, draws=args.draws)
+        outer = _outer_set(datalist, args.inside, count=count * args.draws, folds=args.folds, seed=args.seed)
+        choosable = datalist if outer is None else replace(datalist, lists={**datalist.lists, "training": outer.rows})
+        draws = draw_splits(choosable, count=count, folds=args.folds, seed=args.seed, draws=args.draws)
     except ValueError as error:
         raise ValueError(f"{args.datalist}: {error}") from error
-    drawn = {row.id for draw in draws for row in draw.rows}
+    splits = {
+        args.output if args.draws == 1 and outer is None else args.output / f"draw_{n}": draw
+        for n, draw in enumerate(draws)
+    }
+    if outer is not None:
+        splits[args.output / "inside"] = outer
+    drawn = {row.id for draw in splits.values() for row in draw.rows}
     non_test = datalist.lists["pretraining"] + datalist.lists["training"]
     pretraining = _by_id(row.without_label() for row in non_test if row.id not in drawn)
     settings = {
@@ -79,10 +92,9 @@ def run(args: argparse.Namespace) -> None:
         "folds": args.folds,
         "seed": args.seed,
         "draws": args.draws,
-    }
+    } | ({} if args.inside is None else {"inside": args.inside})
     files = {}
-    for number, draw in enumerate(draws):
-        folder = args.output if args.draws == 1 else args.output / f"draw_{number}"
+    for number, (folder, draw) in enumerate(splits.items()):
         for name, lists in _lists_of(draw, pretraining, datalist.lists["test"]).items():
             header = {
                 "name": f"{datalist.header.get('name', args.datalist.name)}, split {name}",
@@ -94,10 +106,19 @@ def run(args: argparse.Namespace) -> None:
             files[folder / f"{name}.json"] = (lists, header)
     _write(args.output, files)
     print(f"{len(pretraining)} frames to pre-train, {len(datalist.lists['test'])} test frames")
-    for number, draw in enumerate(draws):
+    for number, draw in enumerate(splits.values()):
         sizes = " + ".join(str(len(fold)) for fold in draw.folds)
-        print(f"draw {number} (seed {draw.seed}): {len(draw.rows)} frames to fine-tune, folds {sizes}")
+        title = "the set around the draws" if draw is outer else f"draw {number}"
+        print(f"{title} (seed {draw.seed}): {len(draw.rows)} frames to fine-tune, folds {sizes}")
     print(f"written to {args.output}")
+
+
+def _outer_set(datalist: Datalist, inside: int | None, *, count: int, folds: int, seed: int) -> Draw | None:
+    if inside is None:
+        return None
+    if inside < count:
+        raise ValueError(f"--inside must be at least the {count} frames of all draws together, got {inside}")
+    return draw_splits(datalist, count=inside, folds=folds, seed=seed, draws=1)[0]
 
 
 def images_for_ratio(ratio: str, labelled: int) -> int:

@@ -92,6 +92,10 @@ def test_the_map_lies_beside_the_key_and_grows(names):
         assert [tuple(row.values()) for row in csv.DictReader(file)] == [("P0", "a/b.dcm"), ("P1", "Doe, Jane")]
 
 
+def test_what_a_spreadsheet_would_take_for_a_formula_is_no_cell_of_the_map(names):
+    assert "'=1+1" in write_map(names, {"P1": "=1+1"}).read_text()
+
+
 def test_a_file_name_that_is_no_text_is_mapped_too(names):
     name = b"caf\xe9".decode("utf-8", "surrogateescape")
     assert names.source(name) != names.source("cafe")

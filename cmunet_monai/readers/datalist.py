@@ -1,13 +1,13 @@
 """One list of a data list."""
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cmunet_monai.readers.frame_size import frame_size
+from cmunet_monai.readers.xa_spacing import is_spacing_mm
 
 
 def load_rows(
@@ -61,8 +61,7 @@ def _row(row: Any, where: str, dataset_dir: Path, labelled: bool) -> dict[str, A
         if not isinstance(row.get(key), str) or not row[key]:
             raise ValueError(f"{where} ({row.get('id', 'without id')}) has no `{key}`, got {row.get(key)!r}")
     spacing_mm = row.get("spacing_mm")
-    is_number = isinstance(spacing_mm, int | float) and not isinstance(spacing_mm, bool)  # a bool is an int
-    if spacing_mm is not None and not (is_number and 0 < spacing_mm < math.inf):
+    if spacing_mm is not None and not is_spacing_mm(spacing_mm):
         identity = row.get("id", "without id")
         raise ValueError(f"{where} ({identity}): `spacing_mm` must be a positive number or null, got {spacing_mm!r}")
     found = dict(row) | {key: str(dataset_dir / row[key]) for key in ("image", "label") if row.get(key)}

@@ -90,9 +90,7 @@ def list_frames(
     rows: list[dict[str, Any]] = [{"id": path.relative_to(folder).as_posix(), "image": str(path)} for path in pictures]
     if files:
         if key is None:
-            raise ValueError(
-                f"{folder} holds {len(files)} DICOM files: `key` must name a file for their secret"
-            )
+            raise ValueError(f"{folder} holds {len(files)} DICOM files: `key` must name a file for their secret")
         pseudonyms = Pseudonyms.open(key, output=leave_out if leave_out is not None else folder)
         rows += _run_rows(files, Path(folder), pseudonyms, frames, require_xa=require_xa, spacing_mm=spacing_mm)
     if not rows:

@@ -26,9 +26,8 @@ Notes: `anisotropic` (rows and columns differ by more than 1%: no mm, since one 
 `imager_pixel_spacing_invalid`, `object_pixel_spacing_invalid` (not two positive numbers).
 """
 
+import math
 from dataclasses import dataclass
-
-import numpy as np
 
 from cmunet_monai.readers.xa_header import Header
 
@@ -141,10 +140,15 @@ def spacing_of_run(frames: list[Spacing]) -> Spacing:
     return Spacing(first.value_mm, first.source, notes)
 
 
+def is_spacing_mm(value: object) -> bool:
+    """Whether this is a positive, finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
 def check_spacing(spacing_mm: float | None) -> None:
-    """Raise a ValueError unless this is None or a positive number."""
-    if spacing_mm is not None and not (np.isfinite(spacing_mm) and spacing_mm > 0):
-        raise ValueError(f"`spacing_mm` must be a positive number or None, got {spacing_mm}")
+    """Raise a ValueError unless this is None or a size that a pixel at the patient can have, 0.01 to 5 mm."""
+    if spacing_mm is not None and not (is_spacing_mm(spacing_mm) and 0.01 <= spacing_mm <= 5):
+        raise ValueError(f"`spacing_mm`, the size of a pixel, must be between 0.01 and 5 mm or None, got {spacing_mm}")
 
 
 def _calibrated(

@@ -23,6 +23,7 @@ from cmunet_monai.readers.xa_file import (
 from cmunet_monai.readers.xa_header import quiet_pydicom
 from cmunet_monai.readers.xa_pixels import FloatFrame, PixelFormat, pixel_format, unpack_decoded
 from data_prep.deidentification.codestream import without_comments
+from data_prep.temporal_range import TemporalRange
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _ITEM_HEADER_BYTES = 8
@@ -45,23 +46,6 @@ class PlainPixels:
     encapsulated: bool
     darkest: FloatFrame
     brightest: FloatFrame
-
-
-class _Range:
-    """The least and the greatest of frames that pass by."""
-
-    darkest: FloatFrame
-    brightest: FloatFrame
-
-    def __init__(self) -> None:
-        self.empty = True
-
-    def add(self, frame: FloatFrame) -> None:
-        if self.empty:
-            self.darkest, self.brightest, self.empty = frame.copy(), frame.copy(), False
-        else:
-            np.minimum(self.darkest, frame, out=self.darkest)
-            np.maximum(self.brightest, frame, out=self.brightest)
 
 
 def plain_pixels(stream: BinaryIO) -> PlainPixels:
@@ -87,7 +71,7 @@ def plain_pixels(stream: BinaryIO) -> PlainPixels:
 
 def _native(opened: XAFile, form: PixelFormat, table: FrameTable) -> PlainPixels:
     order = ">" if opened.transfer_syntax == EXPLICIT_BIG else "<"
-    seen, parts = _Range(), []
+    seen, parts = TemporalRange(), []
     for spans in table.frames:
         data = read_span(opened.stream, spans)
         cells: NDArray[Any] = np.frombuffer(data, f"{order}u{form.bits_allocated // 8}")
@@ -106,7 +90,7 @@ def _encapsulated(opened: XAFile, form: PixelFormat, table: FrameTable) -> Plain
     start = fragments[0][0] - _ITEM_HEADER_BYTES
     opened.stream.seek(start)
     items = bytearray(opened.stream.read(sum(fragments[-1]) - start))
-    seen = _Range()
+    seen = TemporalRange()
     for spans in table.frames:
         frame = without_comments(read_span(opened.stream, spans), opened.transfer_syntax)
         position = 0

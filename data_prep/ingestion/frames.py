@@ -30,6 +30,7 @@ from cmunet_monai.readers.xa_polarity import contrast_may_be_bright
 from cmunet_monai.readers.xa_run import XARun, read_frames, read_run
 from data_prep.deidentification.burned_in import reason_to_look
 from data_prep.ingestion.sources import Source
+from data_prep.temporal_range import TemporalRange
 
 Choice = Literal["fullest", "measure", "early", "late"]
 Status = Literal["kept", "passed over", "quarantined", "failed", "duplicate"]
@@ -115,7 +116,12 @@ def inspect(job: Job) -> tuple[Record, dict[str, str]]:
     patient = names.patient(identity.patient_id, identity.issuer) if identity.patient_id else None
     study = names.study(identity.study_instance_uid) if identity.study_instance_uid else None
     run = names.run(uid or job.source.name)
-    originals = {run: uid or job.source.name, patient: identity.patient_id, study: identity.study_instance_uid}
+    issuer = f" (issuer {identity.issuer})" if identity.issuer else ""
+    originals = {
+        run: uid or job.source.name,
+        patient: identity.patient_id + issuer,
+        study: identity.study_instance_uid,
+    }
     record = Record(job.file, "kept", run=run, patient=patient, study=study)
     return record, {name: original for name, original in originals.items() if name is not None}
 
@@ -150,13 +156,11 @@ def ingest(task: tuple[Job, Record]) -> Record:
     return replace(found, frames=tuple(row | {"choices": chosen[row["frame"]]} for row in rows))
 
 
-class _Passage:
-    """Frames that pass by once: their temporal minimum and maximum, and a few of them."""
-
-    darkest: FloatFrame
-    brightest: FloatFrame
+class _Passage(TemporalRange):
+    """Frames that pass by once: their temporal range, and a few of them."""
 
     def __init__(self, count: int) -> None:
+        super().__init__()
         self.kept_numbers = set(np.linspace(0, count - 1, _FRAMES_KEPT).astype(int).tolist())
         self.kept: list[FloatFrame] = []
 
@@ -164,11 +168,7 @@ class _Passage:
         for number, frame in enumerate(frames):
             if number in self.kept_numbers:
                 self.kept.append(frame.copy())
-            if number == 0:
-                self.darkest, self.brightest = frame.copy(), frame.copy()
-            else:
-                np.minimum(self.darkest, frame, out=self.darkest)
-                np.maximum(self.brightest, frame, out=self.brightest)
+            self.add(frame)
             yield frame
 
 

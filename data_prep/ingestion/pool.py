@@ -1,6 +1,7 @@
 """Work on many files in processes that may hang or die, one file at a time each."""
 
 import resource
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def processes(workers: int, *, seconds: float, memory_bytes: int | None = None) 
         max_workers=workers,
         max_tasks=TASKS_A_PROCESS,
         context=get_context("spawn"),
-        initializer=_limit_memory,
+        initializer=_start,
         initargs=(memory_bytes,),
     )
 
@@ -116,7 +117,8 @@ def _outcome(task: Task, future: Any, late: str) -> tuple[Task, Any]:
         return task, Lost(f"an unexpected error of type {type(error).__name__}")
 
 
-def _limit_memory(memory_bytes: int | None) -> None:
+def _start(memory_bytes: int | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the pool ends these
     if memory_bytes is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, hard))

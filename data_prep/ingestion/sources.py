@@ -4,6 +4,7 @@ import io
 import os
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,16 @@ class Source:
     """A file of an export, or a member of an archive in it. Its name may identify a patient: never print it.
 
     Attributes:
-        name: relative to the export, with forward slashes; a member is `archive.zip!member`.
+        name: relative to the export, with forward slashes; a member is `archive.zip!member`, and a second one of the
+            same name `archive.zip!member!2`.
         path: the file, or the archive.
-        member: name inside the archive; None for a plain file.
+        member: number in the archive's directory, from 0; None for a plain file.
         fingerprint: changes when the content does: size and modification time, or size and CRC of a member.
     """
 
     name: str
     path: Path
-    member: str | None
+    member: int | None
     fingerprint: str
 
     def open(self) -> BinaryIO:
@@ -39,9 +41,12 @@ class Source:
         if self.member is None:
             return self.path.open("rb")
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as member:
+            with (
+                zipfile.ZipFile(self.path) as archive,
+                archive.open(archive.infolist()[self.member]) as member,  # names may repeat
+            ):
                 content = member.read(MAX_MEMBER_BYTES + 1)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, KeyError, zlib.error) as error:
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, IndexError, zlib.error) as error:
             # without the text of zipfile's errors, which names the member
             raise ValueError(
                 f"a zip member cannot be unpacked ({type(error).__name__}: damaged or encrypted)"
@@ -78,23 +83,33 @@ def find_sources(export: str | os.PathLike[str], *, leave_out: Collection[Path] 
 
 
 def _folder(folder: Path, prefix: str, leave_out: frozenset[Path]) -> Iterator[Source | Unreadable]:
+    waiting = [_entries(folder, prefix)]  # a stack, not recursion: exports can be nested deeper than Python calls can
+    while waiting:
+        item = next(waiting[-1], None)
+        if item is None:
+            waiting.pop()
+        elif isinstance(item, Unreadable):
+            yield item
+        elif item[0].is_symlink():
+            yield Unreadable(item[1], "a link, which is not followed")
+        elif Path(item[0].path).resolve() in leave_out:
+            continue
+        elif item[0].is_dir():
+            waiting.append(_entries(Path(item[0].path), item[1] + "/"))
+        elif item[0].is_file():
+            yield from _file(Path(item[0].path), item[1])
+        else:
+            yield Unreadable(item[1], "neither a file nor a folder")
+
+
+def _entries(folder: Path, prefix: str) -> Iterator[tuple[os.DirEntry[str], str] | Unreadable]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         yield Unreadable(prefix or ".", f"the folder cannot be listed ({type(error).__name__})")
         return
     for entry in entries:
-        name = prefix + entry.name
-        if entry.is_symlink():
-            yield Unreadable(name, "a link, which is not followed")
-        elif Path(entry.path).resolve() in leave_out:
-            continue
-        elif entry.is_dir():
-            yield from _folder(Path(entry.path), name + "/", leave_out)
-        elif entry.is_file():
-            yield from _file(Path(entry.path), name)
-        else:
-            yield Unreadable(name, "neither a file nor a folder")
+        yield entry, prefix + entry.name
 
 
 def _file(path: Path, name: str) -> Iterator[Source | Unreadable]:
@@ -111,15 +126,18 @@ def _file(path: Path, name: str) -> Iterator[Source | Unreadable]:
 def _members(path: Path, name: str) -> Iterator[Source | Unreadable]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
+            members = [item for item in enumerate(archive.infolist()) if not item[1].is_dir()]
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         yield Unreadable(name, "the archive is damaged")
         return
-    for info in sorted(members, key=lambda info: info.filename):
-        full_name = f"{name}!{info.filename}"
+    seen: Counter[str] = Counter()
+    for number, info in sorted(members, key=lambda item: (item[1].filename, item[0])):
+        seen[info.filename] += 1
+        repetition = f"!{seen[info.filename]}" if seen[info.filename] > 1 else ""
+        full_name = f"{name}!{info.filename}{repetition}"
         if info.filename.lower().endswith(_ARCHIVE_SUFFIX):
             yield Unreadable(full_name, "an archive inside an archive: unpack it")
         elif info.flag_bits & 0x1:
             yield Unreadable(full_name, "an encrypted member of an archive: unpack it")
         else:
-            yield Source(full_name, path, info.filename, f"{info.file_size}:{info.CRC:08x}")
+            yield Source(full_name, path, number, f"{info.file_size}:{info.CRC:08x}")

@@ -243,7 +243,7 @@ def test_declared_text_waits_for_a_person(tmp_path):
     assert [row["status"] for row in files_of(tmp_path / "data")] == ["kept"]
 
 
-def test_a_mask_that_was_drawn_lists_its_frame_for_training(export, tmp_path):
+def test_a_mask_that_was_drawn_lists_its_frame_for_training(export, tmp_path, capsys):
     shutil.copytree(export / f"{CANARY}_0", tmp_path / "export")
     output = tmp_path / "data"
     assert ingest(tmp_path / "export", output) == 0
@@ -252,10 +252,23 @@ def test_a_mask_that_was_drawn_lists_its_frame_for_training(export, tmp_path):
     mask[40:60, 40:44] = 1
     (output / "labels").mkdir()
     nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), output / "labels" / f"{first.id}.nii.gz")
+    (output / "labels" / f"{CANARY}.png").touch()
     assert ingest(tmp_path / "export", output) == 0
+    said = capsys.readouterr().out
+    assert "1 files in labels/ belong to no frame" in said
+    assert CANARY not in said
     lists = validate_datalist(output / "datalist.json", deep=True).lists
     assert [row.label for row in lists["training"]] == [f"labels/{first.id}.nii.gz"]
     assert [row.id for row in lists["pretraining"]] == [second.id]
+
+
+def test_ctrl_c_ends_in_one_line(export, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("data_prep.dicom.work_through", interrupted)
+    assert ingest(export, tmp_path / "data") == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on\n"
 
 
 def test_swapped_names_lose_nothing(tmp_path):

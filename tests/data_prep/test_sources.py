@@ -1,6 +1,8 @@
 """Files of an export, and members of archives in it."""
 
+import inspect
 import os
+import sys
 import zipfile
 
 import pytest
@@ -67,6 +69,29 @@ def test_a_damaged_member_is_an_error_without_its_name(export):
         member.open()
     assert "IM2" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_two_members_of_one_name_are_two_sources(tmp_path):
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.writestr("IM", b"one")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("IM", b"two")
+    found = list(find_sources(tmp_path))
+    assert [item.name for item in found] == ["c.zip!IM", "c.zip!IM!2"]
+    assert [item.open().read() for item in found] == [b"one", b"two"]
+
+
+def test_folders_nested_deeper_than_calls_can_be_are_walked(tmp_path):
+    deepest = tmp_path / "/".join("d" * 400)
+    deepest.mkdir(parents=True)
+    (deepest / "IM").write_bytes(b"deep")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 200)
+    try:
+        (found,) = find_sources(tmp_path)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found.name == "d/" * 400 + "IM"
 
 
 def test_a_missing_export_is_named(tmp_path):

@@ -256,6 +256,19 @@ def test_first_draw_is_that_of_a_single_one(singles):
     assert many["training"] == single["training"]
 
 
+def test_draws_inside_a_set_are_part_of_it_and_pretraining_has_seen_none_of_it(singles):
+    options = ("--finetune-images", "18", "--draws", "2", "--inside", "40")
+    folder = _split(singles, "nested", *options)
+    outer, *draws = (_ids(folder / name / "final.json") for name in ("inside", "draw_0", "draw_1"))
+    assert len(outer["training"]) == 40
+    assert len(set(draws[0]["training"] + draws[1]["training"])) == 36
+    assert set(draws[0]["training"] + draws[1]["training"]) < set(outer["training"])
+    for lists in (outer, *draws):
+        assert sorted(lists["pretraining"] + outer["training"]) == sorted(_ids(singles)["training"])
+    folds = [_ids(folder / "inside" / f"fold_{fold}.json") for fold in range(3)]
+    assert sorted(row for fold in folds for row in fold["validation"]) == sorted(outer["training"])
+
+
 # Running again
 
 
@@ -271,8 +284,8 @@ def test_second_run_changes_no_file(singles):
 def test_interrupted_change_leaves_no_file_of_the_old_split(singles, monkeypatch):
     folder = _split(singles, "torn", "--finetune-images", "18")
     monkeypatch.setattr("data_prep.split.write_datalist", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        _split(singles, "torn", "--finetune-images", "18", "--seed", "1")
+    options = ["--datalist", str(singles), "--output", str(folder), "--finetune-images", "18", "--seed", "1"]
+    assert main(["split", *options]) == 130
     assert list(folder.rglob("*.json")) == []
 
 
@@ -304,6 +317,12 @@ def test_files_of_another_form_of_split_are_not_left_beside_the_new_ones(singles
 )
 def test_impossible_request_says_why(singles, capsys, options, message):
     assert message in _error(singles, capsys, *options)
+
+
+def test_a_set_smaller_than_its_draws_is_refused(singles, capsys):
+    options = ["--finetune-images", "18", "--draws", "3", "--inside", "50", "--output", str(singles.parent / "small")]
+    assert main(["split", "--datalist", str(singles), *options]) == 2
+    assert "--inside must be at least the 54 frames of all draws together, got 50" in capsys.readouterr().err
 
 
 def test_number_that_whole_groups_cannot_make_names_the_nearest(tmp_path, capsys):

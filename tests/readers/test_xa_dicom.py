@@ -169,7 +169,7 @@ def test_other_formats_are_left_to_other_readers():
 
 @pytest.mark.parametrize(
     "arguments, words",
-    [({"frames": "best"}, "best"), ({"frames": []}, "at least one"), ({"spacing_mm": 0}, "positive")],
+    [({"frames": "best"}, "best"), ({"frames": []}, "at least one"), ({"spacing_mm": 0}, "between 0.01 and 5 mm")],
 )
 def test_wrong_arguments_are_named(arguments, words):
     with pytest.raises(ValueError, match=words):
