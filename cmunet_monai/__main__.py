@@ -7,6 +7,7 @@ from collections.abc import Sequence
 # verb -> (module whose `main(argv)` returns the exit code, what it does)
 VERBS = {
     "check": ("cmunet_monai.check.command", "name every mistake in a bundle run before it starts"),
+    "convert": ("cmunet_monai.networks.command", "turn a published checkpoint into weights of this package"),
     "study": ("cmunet_monai.study.command", "fine-tune several starts on several draws of labelled images"),
     "report": ("cmunet_monai.report.command", "table of a study, with intervals and paired differences"),
 }
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

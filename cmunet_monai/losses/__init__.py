@@ -2,5 +2,6 @@
 
 from cmunet_monai.losses.info_nce import InfoNCELoss
 from cmunet_monai.losses.masked_mse import MaskedMSELoss
+from cmunet_monai.losses.vessel_bce import VesselBCELoss
 
-__all__ = ["InfoNCELoss", "MaskedMSELoss"]
+__all__ = ["InfoNCELoss", "MaskedMSELoss", "VesselBCELoss"]

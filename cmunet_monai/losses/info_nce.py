@@ -40,19 +40,19 @@ class InfoNCELoss(nn.Module):
             target = target.detach()
         with torch.autocast(input.device.type, enabled=False):
             queries = functional.normalize(input.float(), dim=1)
-            keys, first = _gather(functional.normalize(target.float(), dim=1))
+            keys, first = gather_rows(functional.normalize(target.float(), dim=1))
             if len(keys) < 2:
                 raise ValueError("InfoNCE needs at least 2 images a step over all processes, got 1")
             positives = first + torch.arange(len(queries), device=queries.device)
             return functional.cross_entropy(queries @ keys.T / self.temperature, positives)
 
 
-def _gather(keys: Tensor) -> tuple[Tensor, int]:
-    """The keys of all processes, this process' own ones with their gradient, and the index of its first row."""
+def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """(B, ...) of this process -> the rows of all, its own ones with their gradient, and the index of its first row."""
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
-        return keys, 0
+        return rows, 0
     rank = torch.distributed.get_rank()
-    parts = [torch.empty_like(keys) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(parts, keys.detach().contiguous())
-    parts[rank] = keys
-    return torch.cat(parts), rank * len(keys)
+    parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(parts, rows.detach().contiguous())
+    parts[rank] = rows
+    return torch.cat(parts), rank * len(rows)

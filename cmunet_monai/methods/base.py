@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ class PretrainingMethod(nn.Module, ABC):
         network: the UNet. Its segmentation head takes no part in pre-training and is frozen.
     """
 
-    transferred: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    transferred: tuple[str, ...] = ("encoder", "decoder")
 
     def __init__(self, network: UNet) -> None:
         super().__init__()
@@ -57,5 +56,33 @@ def hide(image: Tensor, mask: Tensor, patch_size: int) -> Tensor:
         mask: (B, 1, H / patch_size, W / patch_size) bool, True = hidden.
         patch_size: side of a patch in pixels.
     """
-    pixels = mask.repeat_interleave(patch_size, dim=-2).repeat_interleave(patch_size, dim=-1)
-    return torch.where(pixels, 0.0, image)
+    return torch.where(_pixel_mask(mask, patch_size), 0.0, image)
+
+
+def fill_hidden(image: Tensor, pixels: Tensor, mask: Tensor, patch_size: int, *, normalised: bool) -> Tensor:
+    """The image with its hidden patches as a method reconstructs them; (B, 1, H, W).
+
+    Args:
+        image: (B, 1, H, W).
+        pixels: (B, 1, H, W) what was reconstructed.
+        mask: (B, 1, H / patch_size, W / patch_size) bool, True = hidden.
+        patch_size: side of a patch in pixels.
+        normalised: targets were normalised per patch; each patch gets the image's mean and standard deviation there.
+    """
+    if normalised:
+        batch, _, height, width = image.shape
+        shape = (batch, 1, height // patch_size, patch_size, width // patch_size, patch_size)
+        variance, mean = torch.var_mean(image.reshape(shape), dim=(3, 5), keepdim=True)
+        pixels = (pixels.reshape(shape) * variance.sqrt() + mean).reshape(image.shape)
+    return torch.where(_pixel_mask(mask, patch_size), pixels, image)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, online: nn.Module, momentum: float) -> None:
+    """Move the parameters of a momentum branch towards the online ones; its buffers (BatchNorm) stay its own."""
+    for source, target in zip(online.parameters(), average.parameters(), strict=True):
+        target.lerp_(source, 1 - momentum)
+
+
+def _pixel_mask(mask: Tensor, patch_size: int) -> Tensor:
+    return mask.repeat_interleave(patch_size, dim=-2).repeat_interleave(patch_size, dim=-1)

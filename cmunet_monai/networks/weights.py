@@ -85,13 +85,16 @@ def save_unet_weights(
 
 def file_digest(path: str | os.PathLike[str] | None) -> str | None:
     """The SHA-256 of a file as hexadecimal digits; None for None."""
-    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    if path is None:
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def provenance(datalist: str | os.PathLike[str], **facts: Any) -> dict[str, Any]:
+def provenance(datalist: str | os.PathLike[str] | None, **facts: Any) -> dict[str, Any]:
     """Where weights come from, for their sidecar: package version, git revision (null outside a checkout), data list.
 
-    The data list is named by its SHA-256 alone, since paths may hold names.
+    The data list is named by its SHA-256 alone, since paths may hold names; null where it is not known.
     """
     git = subprocess.run(
         ["git", "rev-parse", "--quiet", "--verify", "HEAD"],
@@ -108,26 +111,52 @@ def provenance(datalist: str | os.PathLike[str], **facts: Any) -> dict[str, Any]
     }
 
 
+def read_checkpoint(path: str | os.PathLike[str]) -> Any:
+    """Read `.safetensors`, or any other file by `torch.load(weights_only=True)`; nothing in it is executed.
+
+    Raises:
+        OSError: if there is no such file, or it cannot be opened.
+        ValueError: if the file is cut, is no checkpoint, or holds objects whose loading would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}" + (", which is a folder" if path.is_dir() else ""))
+    with path.open("rb") as file:
+        if file.read(40).startswith(b"version https://git-lfs"):
+            raise ValueError(f"{path} is a git-lfs pointer, not the weights: fetch them with `git lfs pull`")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as weights (cut or not a checkpoint?): {error}") from error
+    except Exception as error:  # torch raises pickle's own UnpicklingError for code in the file
+        names = ", ".join(_foreign_names(path)[:4])
+        raise ValueError(
+            f"{path} is refused: it holds more than tensors{f' ({names})' if names else ', or is no checkpoint'}, and "
+            "loading that would run code. If you trust it, save its weights alone in the environment where its classes "
+            "can be imported: x = torch.load(FILE, map_location='cpu', weights_only=False), then "
+            "torch.save(x.state_dict(), NEW) for a whole model, torch.save(x['state_dict'], NEW) for a checkpoint"
+        ) from error
+
+
+def _foreign_names(path: Path) -> list[str]:
+    """Functions and classes that a file of `torch.save` asks for, torch's last, by static disassembly; else []."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:
+        return []
+    return sorted(names, key=lambda name: (name.startswith("torch."), name))
+
+
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read a flat state dict from `.safetensors`, or from `.pt`/`.pth` with `weights_only=True`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        OSError: if there is no such file, or it cannot be opened.
         ValueError: if the file is cut, holds pickled code, or is not a flat dictionary of tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}")
-    try:
-        state: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as weights (cut or not a checkpoint?): {error}") from error
-    except Exception as error:  # torch raises pickle's own UnpicklingError for code in the file
-        raise ValueError(f"{path} holds more than tensors and is refused: save `model.state_dict()`") from error
+    state = read_checkpoint(path)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} must hold a flat state dict (name -> tensor), as `save_unet_weights` writes it")
     return dict(state)

@@ -2,26 +2,51 @@
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Sequence
 
-from cmunet_monai.study.plan import FOLDS, read_study
-from cmunet_monai.study.runner import mistakes, run_study
+from cmunet_monai.study.estimate import Estimate, estimate
+from cmunet_monai.study.plan import read_study
+from cmunet_monai.study.runner import cells_of, mistakes, run_study, shard_of
 
 FORMAT = """\
 STUDY is a JSON file; its paths are relative to the current directory:
 
   {
     "bundle_root": "bundles/coronary_xa_segmentation",
-    "dataset_dir": "DATA",                                   folder of the frames
-    "output_dir": "STUDY_OUTPUT",                            a folder for each draw and method, and cells.csv
-    "methods": {"none": null, "cm_unet": "unet.safetensors"},  weights to start from; null: random
-    "draws": ["SPLITS/draw_0", "SPLITS/draw_1"],             as `data_prep split --draws 2` writes them
-    "learning_rates": [0.0005, 0.002],                       chosen among by three folds, for each method and draw
-    "max_epochs": 150,                                       of the final fit
-    "choice_epochs": 50,                                     of a run that chooses (default: max_epochs)
-    "configs": ["train.json", "compact.json"],               default; evaluate.json takes the place of the first
-    "overrides": {"num_workers": 0}                          further options of every run (default: none)
+    "dataset_dir": "DATA",                           folder of the frames
+    "output_dir": "STUDY_OUTPUT",                    pretraining/, a folder for each cell, and cells.csv
+    "methods": {                                     what fine-tuning starts from, by name:
+      "none": null,                                    random weights
+      "other": "unet.safetensors",                     a file
+      "cm_unet": {"overlays": []},                     pre-trained by the study, with overlays of the bundle's method
+      "vaso_mim": {
+        "overlays": ["methods/vaso_mim.json"],
+        "needs": {"segmentor_weights": ["methods/vaso_mim_segmentor.json"]},   made first, given as that option
+        "pretraining_overrides": {},                   further options of the pre-training (default: none)
+        "finetuning_overrides": {"max_epochs": 300},   further options of the final fit (default: none)
+        "all_draws": true                              also those behind `shared_draws` (default: false)
+      }
+    },
+    "labels": {                                      label sets by name
+      "18": {
+        "draws": ["SPLITS/draw_0", "SPLITS/draw_1"],   as `data_prep split --draws 2` writes them; the position is the
+                                                       seed, and a folder may stand here several times
+        "max_epochs": 150,                             of the final fit
+        "choice_epochs": 75,                           of a run that chooses (default: max_epochs)
+        "shared_draws": 1                              how many of them every method takes (default: all)
+      }
+    },
+    "learning_rates": [0.0005, 0.002],               chosen among by three folds, for each method and draw
+    "choose_once": false,                            true: on the first draw of a label set, for its other draws too
+    "pretraining": {                                 needed where methods have `overlays`
+      "bundle_root": "bundles/coronary_xa_pretraining",
+      "configs": ["train.json", "compact.json"],       default; the overlays come after them
+      "overrides": {"max_epochs": 30}                  further options of every pre-training (default: none)
+    },
+    "configs": ["train.json", "compact.json"],       default; evaluate.json takes the place of the first
+    "overrides": {"num_workers": 0}                  further options of every fine-tuning and evaluation (default: none)
   }
 
 (without the words on the right). The table of a finished study: python -m cmunet_monai report STUDY_OUTPUT --output DIR
@@ -31,28 +56,50 @@ STUDY is a JSON file; its paths are relative to the current directory:
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m cmunet_monai study",
-        description="Fine-tune every method on every draw, with choices made inside the labelled images, and evaluate. "
-        "Run it again after an interruption: finished runs are kept, the interrupted one goes on.",
+        description="Pre-train methods, fine-tune each on every draw of few labels, with choices made inside the "
+        "labelled images, and evaluate. Run it again after an interruption: finished runs are kept, the interrupted "
+        "one goes on.",
         epilog=FORMAT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", metavar="STUDY", help="JSON file, described below")
-    parser.add_argument("--dry-run", action="store_true", help="check the runs, say what would run, and stop")
-    arguments = parser.parse_args(argv)
-    study = read_study(arguments.study)
-    runs = len(study.draws) * len(study.methods)
-    print(
-        f"{runs} cells ({len(study.draws)} draws x {len(study.methods)} methods), each with "
-        f"{len(FOLDS) * len(study.learning_rates)} runs of {study.choice_epochs or study.max_epochs} epochs to choose "
-        f"a rate, one fit of {study.max_epochs} epochs and one evaluation; results go to {study.output_dir}"
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check the runs, list the cells and about how long they take"
     )
+    parser.add_argument("--shard", metavar="I/N", default="1/1", help="every N-th method from the I-th, for array jobs")
+    arguments = parser.parse_args(argv)
+    match = re.fullmatch(r"(\d+)/(\d+)", arguments.shard)
+    if match is None:
+        raise ValueError(f"--shard must be I/N, such as 1/4, got {arguments.shard!r}")
+    study = read_study(arguments.study)
+    methods = shard_of(study, int(match[1]), int(match[2]))
     found = mistakes(study)
     for mistake in found:
         print(f"error: {mistake}", file=sys.stderr)
     if found:
         return 2
+    cells = cells_of(study, methods)
+    if arguments.dry_run:
+        for cell in cells:
+            finished = " (finished)" if (cell.folder(study) / "cell.json").is_file() else ""
+            print(f"{cell.labels} labels, draw {cell.draw}, {cell.method}{finished}")
+        print(_in_words(estimate(study, methods)))
+    print(f"{len(cells)} cells of {len(methods)} methods; results go to {study.output_dir}")
     if not arguments.dry_run:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-        run_study(study)
+        run_study(study, methods=methods)
         print(f"done; table: python -m cmunet_monai report {study.output_dir} --output {study.output_dir / 'report'}")
     return 0
+
+
+def _in_words(times: Estimate) -> str:
+    lines = [
+        f"pre-training {name}: " + ("not known before what it needs is there" if seconds is None else _hours(seconds))
+        for name, seconds in times.pretraining.items()
+    ]
+    lines += [f"fine-tuning on {labels} labels: {_hours(seconds)}" for labels, seconds in times.labels.items()]
+    return "\n".join([*lines, f"together about {_hours(times.total)} on this machine, with nothing beside it"])
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"

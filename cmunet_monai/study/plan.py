@@ -4,52 +4,63 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 FOLDS = (0, 1, 2)
-SET_BY_THE_STUDY = ("seed", "pretrained_weights", "weights", "learning_rate", "max_epochs", "val_interval", "datalist")
+SET_BY_THE_STUDY = (
+    *("seed", "pretrained_weights", "weights", "learning_rate", "max_epochs", "val_interval"),
+    *("bundle_root", "dataset_dir", "datalist", "output_dir"),
+)
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+@dataclass(frozen=True)
+class Pretraining:
+    """How methods are pre-trained: the bundle, its configs before a method's overlays, and further options."""
+
+    bundle_root: Path
+    configs: tuple[str, ...] = ("train.json", "compact.json")
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+@dataclass(frozen=True)
+class Method:
+    """What fine-tuning starts from; without weights and overlays, a random start.
+
+    Attributes:
+        weights: file to start from.
+        overlays: of the pre-training that makes the weights; () is the bundle's own method, None: there is none.
+        needs: option of that pre-training -> overlays of the run whose weights it names.
+        pretraining_overrides: further options of the pre-training.
+        finetuning_overrides: further options of the final fit, such as another `max_epochs`.
+        all_draws: take part in all draws of each label set, not in the first `shared_draws` only.
+    """
+
+    weights: Path | None = None
+    overlays: tuple[str, ...] | None = None
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pretraining_overrides: Mapping[str, Any] = field(default_factory=dict)
+    finetuning_overrides: Mapping[str, Any] = field(default_factory=dict)
+    all_draws: bool = False
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+@dataclass(frozen=True)
+class LabelSet:
+    """Draws of one number of labelled images.
 
+    Attributes:
+        draws: folders that `data_prep split` wrote (fold_0..2.json, final.json). The position is the seed of a run; a
+            folder that stands several times is run with several seeds.
+        max_epochs: of the final fit on all labelled images.
+        choice_epochs: of the runs that choose; None is `max_epochs`.
+        shared_draws: how many of the draws, from the front, every method takes; None: all.
+    """
 
-def _is_rates(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(rate) in (int, float) and rate > 0 for rate in value)
-
-
-def _is_methods(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(re.fullmatch(r"\w[\w.-]*", name) for name in value)
-        and all(weights is None or _is_text(weights) for weights in value.values())
-    )
-
-
-# setting -> what it must be, in words and as a test
-KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "bundle_root": ("a folder", _is_text),
-    "dataset_dir": ("a folder", _is_text),
-    "output_dir": ("a folder", _is_text),
-    "methods": ('names of letters, digits, "_", "-" and "." with a weights file or null each', _is_methods),
-    "draws": ("a list of folders", _is_texts),
-    "learning_rates": ("a list of positive numbers", _is_rates),
-    "max_epochs": ("a positive whole number", _is_count),
-    "choice_epochs": ("a positive whole number or null", lambda value: value is None or _is_count(value)),
-    "configs": ("a list of file names", _is_texts),
-    "overrides": ("a JSON object", lambda value: isinstance(value, dict)),
-}
+    draws: tuple[Path, ...]
+    max_epochs: int
+    choice_epochs: int | None = None
+    shared_draws: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,25 +71,29 @@ class Study:
         bundle_root: the segmentation bundle.
         dataset_dir: folder of the frames.
         output_dir: where runs, choices and results go.
-        methods: name -> weights that fine-tuning starts from; null is a random start.
-        draws: folders that `data_prep split` wrote (fold_0..2.json, final.json); the position is the seed of a draw.
+        methods: by name.
+        labels: label sets by name, such as the number of labelled images.
         learning_rates: among which three folds inside the labelled images choose, for each method and draw.
-        max_epochs: epochs of the final fit on all labelled images.
-        choice_epochs: epochs of the runs that choose; None is `max_epochs`.
+        choose_once: choose on the first draw of a label set only, and take that rate for its other draws.
+        pretraining: of the methods that the study pre-trains, on the list `pretraining` of the first draw.
         configs: files below the bundle's `configs/`, for training; `evaluate.json` takes the place of the first.
-        overrides: further settings of every run, the same for all methods.
+        overrides: further settings of every fine-tuning and evaluation, the same for all methods.
     """
 
     bundle_root: Path
     dataset_dir: Path
     output_dir: Path
-    methods: Mapping[str, Path | None]
-    draws: tuple[Path, ...]
+    methods: Mapping[str, Method]
+    labels: Mapping[str, LabelSet]
     learning_rates: tuple[float, ...]
-    max_epochs: int
-    choice_epochs: int | None = None
+    choose_once: bool = False
+    pretraining: Pretraining | None = None
     configs: tuple[str, ...] = ("train.json", "compact.json")
     overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def first_draw(self) -> Path:
+        return next(iter(self.labels.values())).draws[0]
 
 
 def read_study(path: str | os.PathLike[str]) -> Study:
@@ -86,7 +101,8 @@ def read_study(path: str | os.PathLike[str]) -> Study:
 
     Raises:
         FileNotFoundError: if the study, or a file or folder that it names, is not there.
-        ValueError: for broken JSON, unknown or missing settings, or one of another kind; it is named.
+        ValueError: for broken JSON, unknown or missing settings, one of another kind (it is named), draws whose lists
+            `pretraining` differ where methods are pre-trained, or a method that is pre-trained without `pretraining`.
     """
     path = Path(path)
     if not path.is_file():
@@ -95,34 +111,143 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    known = {item.name for item in fields(Study)}
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(settings).__name__}")
-    unknown = sorted(set(settings) - known)
-    missing = sorted(known - set(settings) - {"choice_epochs", "configs", "overrides"})
-    if unknown or missing:
-        raise ValueError(f"{path}: unknown settings {unknown or 'none'}, missing settings {missing or 'none'}")
-    for name, value in settings.items():
-        expected, fits = KINDS[name]
-        if not fits(value):
-            raise ValueError(f"{path}: `{name}` must be {expected}, got {json.dumps(value)}")
-    taken = sorted(set(settings.get("overrides", {})) & set(SET_BY_THE_STUDY))
-    if taken:
-        raise ValueError(f"{path}: `overrides` may not hold {', '.join(taken)}, which the study sets itself")
-    study = Study(
-        **settings
-        | {name: Path(settings[name]) for name in ("bundle_root", "dataset_dir", "output_dir")}
-        | {name: tuple(settings[name]) for name in ("learning_rates", "configs") if name in settings}
-        | {
-            "draws": tuple(Path(draw) for draw in settings["draws"]),
-            "methods": {
-                name: None if weights is None else Path(weights) for name, weights in settings["methods"].items()
-            },
-        }
-    )
-    named = [study.bundle_root, study.dataset_dir, *(w for w in study.methods.values() if w)]
-    named += [draw / f"{name}.json" for draw in study.draws for name in (*(f"fold_{k}" for k in FOLDS), "final")]
-    absent = [str(item) for item in named if not item.exists()]
+    try:
+        study = _object(Study, settings, "")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    absent = [str(item) for item in _named_paths(study) if not item.exists()]
     if absent:
-        raise FileNotFoundError(f"{path} names what is not there: {', '.join(absent)}")
+        raise FileNotFoundError(f"{path} names what is not there: {', '.join(dict.fromkeys(absent))}")
+    pretrained = [name for name, method in study.methods.items() if method.overlays is not None]
+    if pretrained and study.pretraining is None:
+        raise ValueError(f"{path}: `pretraining` must say with which bundle {', '.join(pretrained)} are pre-trained")
+    if pretrained:
+        _check_one_pretraining(study, path)
     return study
+
+
+def _named_paths(study: Study) -> list[Path]:
+    named = [study.bundle_root, study.dataset_dir, *(m.weights for m in study.methods.values() if m.weights)]
+    if study.pretraining:
+        overlays = [m.overlays or () for m in study.methods.values()]
+        overlays += [names for m in study.methods.values() for names in m.needs.values()]
+        configs = (*study.pretraining.configs, *(name for names in overlays for name in names))
+        named += [study.pretraining.bundle_root / "configs" / name for name in configs]
+    draws = dict.fromkeys(draw for label_set in study.labels.values() for draw in label_set.draws)
+    return named + [draw / f"{name}.json" for draw in draws for name in (*(f"fold_{k}" for k in FOLDS), "final")]
+
+
+def _check_one_pretraining(study: Study, path: Path) -> None:
+    """One pre-training serves all draws: none of their labelled frames may be in its list."""
+    lists = {}
+    for draw in dict.fromkeys(draw for label_set in study.labels.values() for draw in label_set.draws):
+        rows = json.loads((draw / "final.json").read_text(encoding="utf-8"))
+        lists[draw] = [row["image"] for row in rows.get("pretraining", [])]
+    differing = [str(draw) for draw, rows in lists.items() if rows != lists[study.first_draw]]
+    if differing:
+        raise ValueError(
+            f"{path}: {', '.join(differing)} has another list `pretraining` than {study.first_draw}: write all draws "
+            "by one `data_prep split --draws N --inside M`"
+        )
+
+
+# Settings -------------------------------------------------------------------------------------------------------------
+
+
+def _object(kind: type[Any], settings: Any, where: str) -> Any:
+    """A dataclass from a JSON object whose values are read by `READERS`."""
+    if not isinstance(settings, dict):
+        raise ValueError(f"{f'`{where}`' if where else 'the file'} must be a JSON object, got {json.dumps(settings)}")
+    known = {item.name: item for item in fields(kind)}
+    required = {n for n, item in known.items() if item.default is MISSING and item.default_factory is MISSING}
+    unknown, missing = sorted(settings.keys() - known.keys()), sorted(required - settings.keys())
+    if unknown or missing:
+        place = f" in `{where}`" if where else ""
+        raise ValueError(f"unknown settings {unknown or 'none'}, missing settings {missing or 'none'}{place}")
+    return kind(**{name: _read(name, value, f"{where}.{name}".lstrip(".")) for name, value in settings.items()})
+
+
+def _read(name: str, value: Any, where: str) -> Any:
+    if name == "methods":
+        return {key: _method(item, f"{where}.{key}") for key, item in _named(value, where).items()}
+    if name == "labels":
+        return {key: _object(LabelSet, item, f"{where}.{key}") for key, item in _named(value, where).items()}
+    if name == "pretraining":
+        return _object(Pretraining, value, where)
+    if name == "needs" and isinstance(value, dict) and all(map(_is_names, value.values())):
+        return {key: tuple(names) for key, names in value.items()}
+    expected, fits, read = KINDS[name]
+    if not fits(value):
+        raise ValueError(f"`{where}` must be {expected}, got {json.dumps(value)}")
+    if name in ("overrides", "pretraining_overrides"):
+        taken = sorted(set(value) & set(SET_BY_THE_STUDY) - ({"max_epochs"} if "pretraining" in where else set()))
+        if taken:
+            raise ValueError(f"`{where}` may not hold {', '.join(taken)}, which the study sets itself")
+    return read(value)
+
+
+def _method(value: Any, where: str) -> Method:
+    if value is None or _is_text(value):
+        return Method(weights=None if value is None else Path(value))
+    method: Method = _object(Method, value, where)
+    if method.weights is not None and method.overlays is not None:
+        raise ValueError(f"`{where}` has both `weights` and `overlays`: it starts from a file or is pre-trained")
+    return method
+
+
+def _named(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or not value or not all(re.fullmatch(r"\w[\w.-]*", name) for name in value):
+        raise ValueError(
+            f'`{where}` must be an object whose names are of letters, digits, "_", "-" and ".", got {json.dumps(value)}'
+        )
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_some_names(value: Any) -> bool:
+    return _is_names(value) and bool(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_rates(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(rate) in (int, float) and rate > 0 for rate in value)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _optional(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+# setting -> what it must be, in words and as a test, and how it is read
+KINDS: Mapping[str, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
+    "bundle_root": ("a folder", _is_text, Path),
+    "dataset_dir": ("a folder", _is_text, Path),
+    "output_dir": ("a folder", _is_text, Path),
+    "weights": ("a file", _is_text, Path),
+    "overlays": ("a list of file names", _is_names, tuple),
+    "needs": ("an object of options with a list of file names each", lambda _: False, dict),
+    "draws": ("a list of folders", _is_some_names, lambda names: tuple(map(Path, names))),
+    "learning_rates": ("a list of positive numbers", _is_rates, tuple),
+    "max_epochs": ("a positive whole number", _is_count, int),
+    "choice_epochs": ("a positive whole number or null", _optional(_is_count), lambda value: value),
+    "shared_draws": ("a positive whole number or null", _optional(_is_count), lambda value: value),
+    "choose_once": ("true or false", lambda value: isinstance(value, bool), bool),
+    "all_draws": ("true or false", lambda value: isinstance(value, bool), bool),
+    "configs": ("a list of file names", _is_some_names, tuple),
+    "overrides": ("a JSON object", _is_object, dict),
+    "pretraining_overrides": ("a JSON object", _is_object, dict),
+    "finetuning_overrides": ("a JSON object", _is_object, dict),
+}

@@ -1,11 +1,13 @@
 """Run a study cell by cell; what is finished is not run again."""
 
 import csv
+import fcntl
 import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -18,19 +20,56 @@ from cmunet_monai.study.plan import FOLDS, Study
 
 logger = logging.getLogger(__name__)
 
+WEIGHTS = "unet.safetensors"
+
 Overrides = Mapping[str, Any]
 Run = Callable[[list[Path], Overrides], None]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One method on one draw of labelled images."""
+class BundleRun:
+    """A run of a bundle: its folder, its configs, and its options, the folder among them."""
 
-    method: str
+    output: Path
+    configs: list[Path]
+    settings: Overrides
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one draw of labelled images; the number of the draw in its label set is the seed."""
+
+    labels: str
     draw: int
-    folder: Path
-    learning_rate: float
-    choices: Mapping[float, float]
+    method: str
+
+    def folder(self, study: Study) -> Path:
+        return study.output_dir / f"labels_{self.labels}" / f"draw_{self.draw}" / self.method
+
+
+def cells_of(study: Study, methods: Sequence[str] | None = None) -> list[Cell]:
+    """The cells of a study (of these methods) in the order in which they run: every method on the first draw first."""
+    cells = []
+    for labels, label_set in study.labels.items():
+        shared = label_set.shared_draws or len(label_set.draws)
+        for draw in range(len(label_set.draws)):
+            cells += [
+                Cell(labels, draw, name)
+                for name, method in study.methods.items()
+                if (methods is None or name in methods) and (draw < shared or method.all_draws)
+            ]
+    return cells
+
+
+def shard_of(study: Study, index: int, count: int) -> list[str]:
+    """The methods of the `index`-th of `count` shards, from 1: whole methods, which share no run with each other.
+
+    Raises:
+        ValueError: if there is no such shard.
+    """
+    if not 1 <= index <= count:
+        raise ValueError(f"a shard is I/N with I from 1 to N, got {index}/{count}")
+    return list(study.methods)[index - 1 :: count]
 
 
 def run_bundle(configs: list[Path], overrides: Overrides) -> None:
@@ -52,82 +91,180 @@ def run_bundle(configs: list[Path], overrides: Overrides) -> None:
         raise RuntimeError(f"a run failed with exit code {code}: see {output / 'run.log'}, then run the study again")
 
 
-def run_study(study: Study, *, run: Run = run_bundle) -> list[Cell]:
-    """Choose, fit and evaluate every method on every draw.
+def run_study(study: Study, *, methods: Sequence[str] | None = None, run: Run = run_bundle) -> list[Cell]:
+    """Pre-train where a method asks for it, then choose, fit and evaluate every method on every draw.
 
-    For each draw and method: train on two thirds of the labelled images and validate on the rest, three times a rate;
-    take the rate with the highest mean Dice over all labelled images, each validated once, at the last epoch; fit once
-    on all of them with that rate; evaluate the last weights on the test list, which nothing before has seen.
+    For each cell: train on two thirds of the labelled images and validate on the rest, three times a rate; take the
+    rate with the highest mean Dice over all labelled images, each validated once, at the last epoch (with
+    `choose_once` on the first draw alone); fit once on all of them with that rate; evaluate the last weights on the
+    test list, which nothing before has seen.
 
+    Args:
+        study: what to run.
+        methods: run these only (a shard).
+        run: how a bundle is run.
     Returns:
-        The cells, in the order in which they ran; `<output_dir>/cells.csv` has one row for each.
+        The cells, in the order in which they ran; `<output_dir>/cells.csv` has one row for each finished one, those of
+        other shards too.
+    Raises:
+        BlockingIOError: if another process is at work on one of the methods.
+        ValueError: if a run with other settings has finished where one would go.
+        RuntimeError: if a run fails.
     """
-    cells = []
-    for number, draw in enumerate(study.draws):
-        for method, weights in study.methods.items():
-            folder = study.output_dir / f"draw_{number}" / method
-            start = {"seed": number, "pretrained_weights": None if weights is None else str(weights)}
-            choices = {
-                rate: fmean(_validated_dice(study, draw, folder, fold, rate, start, run) for fold in FOLDS)
-                for rate in study.learning_rates
-            }
-            chosen = max(choices, key=lambda rate: choices[rate])
-            logger.info("draw %d, %s: learning rate %g chosen from %s", number, method, chosen, choices)
-            final = {**start, "learning_rate": chosen, "max_epochs": study.max_epochs}
-            _train(study, folder / "final", draw / "final.json", final, run)
-            _evaluate(study, folder, draw, run)
-            cells.append(Cell(method, number, folder, chosen, choices))
-            _write_cells(study, cells)
+    cells = cells_of(study, methods)
+    with ExitStack() as stack:
+        for name in dict.fromkeys(cell.method for cell in cells):
+            stack.enter_context(_alone(study.output_dir / f".{name}.lock"))
+        for cell in cells:
+            _run_cell(study, cell, run)
+            write_cells(study)
     return cells
 
 
+def write_cells(study: Study) -> None:
+    """Collect the finished cells of all shards in `cells.csv`, in the order of the study."""
+    rows = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for cell in cells_of(study)
+        if (path := cell.folder(study) / "cell.json").is_file()
+    ]
+    if rows:
+        write_csv_atomic(study.output_dir / "cells.csv", rows)
+
+
 def mistakes(study: Study) -> list[str]:
-    """What `python -m cmunet_monai check` says of the runs: each draw's data lists, and the evaluation, once."""
-    start = next((str(weights) for weights in study.methods.values() if weights), None)
+    """What `python -m cmunet_monai check` says of the runs: pre-training, each draw's data lists, an evaluation."""
     found: list[str] = []
-    for draw in study.draws:
+    start = next((str(method.weights) for method in study.methods.values() if method.weights), None)
+    output = study.output_dir
+    for name, method in study.methods.items():
+        for bundle_run in pretraining_runs(study, name):
+            found += _problems(bundle_run, made_by_the_study=tuple(method.needs))
+        if method.finetuning_overrides:
+            final = study.first_draw / "final.json"
+            found += _problems(finetuning_run(study, output, final, **method.finetuning_overrides))
+    for draw in dict.fromkeys(draw for label_set in study.labels.values() for draw in label_set.draws):
         for name in (*(f"fold_{fold}" for fold in FOLDS), "final"):
-            settings = {**_common(study, study.output_dir, draw / f"{name}.json"), "pretrained_weights": start}
-            found += check_run(_arguments(_configs(study, "train"), settings)).problems
-        settings = _common(study, study.output_dir, draw / "final.json")
-        problems = check_run(_arguments(_configs(study, "evaluate"), settings)).problems
-        found += (problem for problem in problems if not problem.startswith("`weights`"))  # which the fit will write
+            found += _problems(finetuning_run(study, output, draw / f"{name}.json", pretrained_weights=start))
+        evaluation = _evaluation_run(study, output, draw / "final.json", output / "model.safetensors")
+        found += _problems(evaluation, made_by_the_study=("weights",))
     return list(dict.fromkeys(found))
 
 
-def _arguments(configs: list[Path], settings: Overrides) -> RunArguments:
-    return RunArguments(tuple(str(config) for config in configs), dict(settings))
+def _problems(bundle_run: BundleRun, *, made_by_the_study: tuple[str, ...] = ()) -> list[str]:
+    arguments = RunArguments(tuple(str(config) for config in bundle_run.configs), dict(bundle_run.settings))
+    absent = tuple(f"`{name}`: no such file" for name in made_by_the_study)
+    return [problem for problem in check_run(arguments).problems if not problem.startswith(absent)]
 
 
-def _validated_dice(
-    study: Study, draw: Path, folder: Path, fold: int, rate: float, start: Overrides, run: Run
-) -> float:
-    epochs = study.choice_epochs or study.max_epochs
-    output = folder / "choice" / f"rate_{rate:g}" / f"fold_{fold}"
-    settings = {**start, "learning_rate": rate, "max_epochs": epochs, "val_interval": epochs}
-    _train(study, output, draw / f"fold_{fold}.json", settings, run)
-    with (output / "validation.csv").open(newline="", encoding="utf-8") as file:
-        row = list(csv.DictReader(file))[-1]
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, so that two studies never write the same files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(f"another process is at work on this study ({path} is locked)") from error
+        yield
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def _run_cell(study: Study, cell: Cell, run: Run) -> None:
+    label_set, method, folder = study.labels[cell.labels], study.methods[cell.method], cell.folder(study)
+    weights = _weights(study, cell.method, run)
+    start = {"pretrained_weights": None if weights is None else str(weights)}
+    deciding = Cell(cell.labels, 0, cell.method) if study.choose_once else cell
+    choices = {
+        rate: fmean(_validated_dice(study, deciding, fold, rate, start, run) for fold in FOLDS)
+        for rate in study.learning_rates
+    }
+    chosen = max(choices, key=lambda rate: choices[rate])
+    logger.info("%s labels, draw %d, %s: rate %g of %s", cell.labels, cell.draw, cell.method, chosen, choices)
+    draw = label_set.draws[cell.draw]
+    settings = {"max_epochs": label_set.max_epochs, **method.finetuning_overrides, **start}
+    settings |= {"seed": cell.draw, "learning_rate": chosen}
+    _once(finetuning_run(study, folder / "final", draw / "final.json", **settings), run)
+    trained = folder / "final" / "model.safetensors"
+    _once(_evaluation_run(study, folder / "evaluation", draw / "final.json", trained), run)
+    facts = {"labels": cell.labels, "draw": cell.draw, "label_draw": label_set.draws.index(draw), "method": cell.method}
+    facts |= {"learning_rate": chosen}
+    facts |= {f"dice_in_folds_at_{rate:g}": round(dice, 4) for rate, dice in choices.items()}
+    facts |= {"epochs": settings["max_epochs"], "seconds": _seconds(folder / "final" / "train.csv")}
+    facts |= _pretraining_facts(study, cell.method)
+    facts["per_image"] = (folder / "evaluation" / "per_image.csv").relative_to(study.output_dir).as_posix()
+    write_text_atomic(folder / "cell.json", json.dumps(facts, indent=2) + "\n")
+
+
+def pretraining_runs(study: Study, name: str) -> list[BundleRun]:
+    """What makes the weights of a method, in order; the last run makes those that fine-tuning starts from."""
+    method = study.methods[name]
+    if method.overlays is None:
+        return []
+    if study.pretraining is None:
+        raise ValueError(f"the method {name} is pre-trained, but no `pretraining` says with which bundle")
+    how = study.pretraining
+    runs = {f"{name}.{option}": overlays for option, overlays in method.needs.items()}
+    own = {option: str(study.output_dir / "pretraining" / f"{name}.{option}" / WEIGHTS) for option in method.needs}
+    return [
+        BundleRun(
+            output := study.output_dir / "pretraining" / run_name,
+            [how.bundle_root / "configs" / config for config in (*how.configs, *overlays)],
+            {
+                "bundle_root": str(how.bundle_root),
+                "dataset_dir": str(study.dataset_dir),
+                "datalist": str(study.first_draw / "final.json"),
+                "output_dir": str(output),
+                **how.overrides,
+                **({**method.pretraining_overrides, **own} if run_name == name else {}),
+            },
+        )
+        for run_name, overlays in (runs | {name: method.overlays}).items()
+    ]
+
+
+def _weights(study: Study, name: str, run: Run) -> Path | None:
+    """What fine-tuning starts from: made by pre-training, if it is not there yet."""
+    weights = study.methods[name].weights
+    for bundle_run in pretraining_runs(study, name):
+        _once(bundle_run, run)
+        weights = bundle_run.output / WEIGHTS
+    return weights
+
+
+def _pretraining_facts(study: Study, name: str) -> dict[str, Any]:
+    """Epochs of a method's pre-training, and its seconds, those of the runs that it needs included."""
+    logs = [bundle_run.output / "training.csv" for bundle_run in pretraining_runs(study, name)]
+    return {
+        "pretraining_epochs": len(_rows(logs[-1])) if logs else 0,
+        "pretraining_seconds": round(sum(map(_seconds, logs)), 1),
+    }
+
+
+def _validated_dice(study: Study, cell: Cell, fold: int, rate: float, start: Overrides, run: Run) -> float:
+    label_set = study.labels[cell.labels]
+    epochs = label_set.choice_epochs or label_set.max_epochs
+    output = cell.folder(study) / "choice" / f"rate_{rate:g}" / f"fold_{fold}"
+    settings = {**start, "seed": cell.draw, "learning_rate": rate, "max_epochs": epochs, "val_interval": epochs}
+    datalist = label_set.draws[cell.draw] / f"fold_{fold}.json"
+    _once(finetuning_run(study, output, datalist, **settings), run)
+    row = _rows(output / "validation.csv")[-1]
     if int(row["epoch"]) != epochs:
         raise RuntimeError(f"{output / 'validation.csv'} ends at epoch {row['epoch']}, expected {epochs}")
     return float(row["mean_dice"])
 
 
-def _train(study: Study, output: Path, datalist: Path, settings: Overrides, run: Run) -> None:
-    _once(output, _configs(study, "train"), {**_common(study, output, datalist), **settings}, run)
+def finetuning_run(study: Study, output: Path, datalist: Path, **settings: Any) -> BundleRun:
+    """A fine-tuning with the study's common settings."""
+    configs = [study.bundle_root / "configs" / name for name in study.configs]
+    return BundleRun(output, configs, {**_common(study, output, datalist), **settings})
 
 
-def _evaluate(study: Study, folder: Path, draw: Path, run: Run) -> None:
-    settings = {
-        **_common(study, folder / "evaluation", draw / "final.json"),
-        "weights": str(folder / "final" / "model.safetensors"),
-    }
-    _once(folder / "evaluation", _configs(study, "evaluate"), settings, run)
-
-
-def _configs(study: Study, task: str) -> list[Path]:
-    first = "evaluate.json" if task == "evaluate" else study.configs[0]
-    return [study.bundle_root / "configs" / name for name in (first, *study.configs[1:])]
+def _evaluation_run(study: Study, output: Path, datalist: Path, weights: Path) -> BundleRun:
+    configs = [study.bundle_root / "configs" / name for name in ("evaluate.json", *study.configs[1:])]
+    return BundleRun(output, configs, {**_common(study, output, datalist), "weights": str(weights)})
 
 
 def _common(study: Study, output: Path, datalist: Path) -> dict[str, Any]:
@@ -140,16 +277,15 @@ def _common(study: Study, output: Path, datalist: Path) -> dict[str, Any]:
     }
 
 
-def _once(output: Path, configs: list[Path], settings: Overrides, run: Run) -> None:
+def _once(bundle_run: BundleRun, run: Run) -> None:
     """Run unless a run with the same settings has finished here; an interrupted one goes on by itself.
 
     Raises:
         ValueError: if a run with other settings has finished here.
     """
-    digests = {
-        f"{name}_sha256": file_digest(settings.get(name)) for name in ("datalist", "pretrained_weights", "weights")
-    }
-    settings = {**settings, **digests}
+    output, settings = bundle_run.output, dict(bundle_run.settings)
+    files = [name for name in settings if name == "datalist" or name.endswith("weights")]
+    settings |= {f"{name}_sha256": file_digest(settings[name]) for name in files}
     marker = output / "finished.json"
     if marker.is_file():
         before = json.loads(marker.read_text(encoding="utf-8"))
@@ -160,15 +296,14 @@ def _once(output: Path, configs: list[Path], settings: Overrides, run: Run) -> N
             )
         return
     logger.info("running %s", output)
-    run(configs, {name: value for name, value in settings.items() if name not in digests})
+    run(bundle_run.configs, bundle_run.settings)
     write_text_atomic(marker, json.dumps(settings, indent=2) + "\n")
 
 
-def _write_cells(study: Study, cells: list[Cell]) -> None:
-    rows = [
-        {"method": cell.method, "draw": cell.draw, "learning_rate": cell.learning_rate}
-        | {f"dice_in_folds_at_{rate:g}": f"{cell.choices[rate]:.4f}" for rate in study.learning_rates}
-        | {"per_image": (cell.folder / "evaluation" / "per_image.csv").relative_to(study.output_dir).as_posix()}
-        for cell in cells
-    ]
-    write_csv_atomic(study.output_dir / "cells.csv", rows)
+def _seconds(log: Path) -> float:
+    return round(sum(float(row["seconds"]) for row in _rows(log)), 1)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -8,7 +8,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 
-from cmunet_monai.transforms.resized_crop import random_crop_box, resized_crop
+from cmunet_monai.transforms.resized_crop import Box, random_crop_box, resized_crop
 
 
 class RandPairedViewsd(MapTransform, Randomizable):
@@ -25,9 +25,11 @@ class RandPairedViewsd(MapTransform, Randomizable):
         aspect: smallest and largest ratio of its sides.
         flip_prob: probability of a flip along the first spatial axis (MONAI reads frames as (x, y): left and right).
         noise_std: standard deviation of B's Gaussian noise, in those of the frame.
+        with_view_a: further maps of the frame's size, and where their part in view A goes: `{"prior": "view_a_prior"}`.
         allow_missing_keys: as in MONAI.
     Raises:
-        ValueError: if a shifted view would leave the base, or the frame is not (1, H, W).
+        ValueError: if a shifted view would leave the base, the frame is not (1, H, W), or a further map has another
+            size.
     Source: Challier et al. 2025, section III-A1; sizes, area and aspect from the authors' code.
     """
 
@@ -44,6 +46,7 @@ class RandPairedViewsd(MapTransform, Randomizable):
         aspect: tuple[float, float] = (3 / 4, 4 / 3),
         flip_prob: float = 0.5,
         noise_std: float = 0.1,
+        with_view_a: Mapping[str, str] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -60,6 +63,7 @@ class RandPairedViewsd(MapTransform, Randomizable):
         self.aspect = (aspect[0], aspect[1])
         self.flip_prob = flip_prob
         self.noise_std = noise_std
+        self.with_view_a = dict(with_view_a or {})
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         row = dict(data)
@@ -68,13 +72,27 @@ class RandPairedViewsd(MapTransform, Randomizable):
             if image.ndim != 3 or image.shape[0] != 1:
                 raise ValueError(f"`{key}` must be (1, H, W), got {image.shape}")
             box = random_crop_box(image.shape[1], image.shape[2], self.area, self.aspect, self.R)
-            base = resized_crop(image[0], box, self.base_size)
-            if self.R.random_sample() < self.flip_prob:
-                base = base[::-1]
+            flips = self.R.random_sample() < self.flip_prob
+            base = self._base(image, box, flips=flips)
+            corners = []
             for name, shifts in zip(self.view_keys, (self.shift_a, True), strict=True):
                 top, left = self.R.randint(self.max_shift + 1, size=2) if shifts else (0, 0)
-                view = base[top : top + self.view_size, left : left + self.view_size].copy()
+                corners.append((top, left))
+                view = self._view(base, top, left)
                 if name == self.view_keys[1]:
                     view += self.noise_std * self.R.standard_normal(view.shape).astype(np.float32)
                 row[name] = torch.from_numpy(view[None])
+            for source, target in self.with_view_a.items():
+                further = np.asarray(row[source], dtype=np.float32)
+                if further.shape != image.shape:
+                    raise ValueError(f"`{source}` must be {image.shape} as `{key}`, got {further.shape}")
+                view = self._view(self._base(further, box, flips=flips), *corners[0])
+                row[target] = torch.from_numpy(view[None])
         return row
+
+    def _base(self, image: np.ndarray, box: Box, *, flips: bool) -> np.ndarray:
+        base = resized_crop(image[0], box, self.base_size)
+        return base[::-1] if flips else base
+
+    def _view(self, base: np.ndarray, top: int, left: int) -> np.ndarray:
+        return base[top : top + self.view_size, left : left + self.view_size].copy()

@@ -7,7 +7,9 @@ import pytest
 from cmunet_monai.check import check_run, parse_arguments
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
+METHODS = sorted(path.stem for path in (BUNDLES / "coronary_xa_pretraining" / "configs" / "methods").glob("*.json"))
 RUNS = [
+    *(("coronary_xa_pretraining", ["train", "compact", f"methods/{name}"]) for name in METHODS),
     ("coronary_xa_pretraining", ["train"]),
     ("coronary_xa_pretraining", ["train", "compact"]),
     ("coronary_xa_pretraining", ["train", "multi_gpu_train"]),
@@ -32,6 +34,8 @@ def problems(data, name, configs, *more):
         arguments += ["--weights", str(data.root / "model.safetensors")]
     elif name == "coronary_xa_pretraining":
         arguments += ["--batch_size", "2"]
+    if configs[-1] == "methods/vaso_mim":
+        arguments += ["--segmentor_weights", str(data.root / "model.safetensors")]
     return list(check_run(parse_arguments([*arguments, *more])).problems)
 
 
@@ -51,6 +55,16 @@ def test_pretraining_on_fewer_frames_than_a_batch_is_named(bundle):
     """Its loader drops incomplete batches: 2 frames at batch size 3 would train on nothing."""
     (problem,) = problems(bundle, "coronary_xa_pretraining", ["train"], "--train#dataloader#batch_size", "3")
     assert "list `pretraining` has 2 rows, fewer than one batch of 3" in problem
+
+
+def test_vaso_mim_without_its_segmentor_is_named(bundle):
+    bundle.write()
+    configs = BUNDLES / "coronary_xa_pretraining" / "configs"
+    files = [str(configs / name) for name in ("train.json", "compact.json", "methods/vaso_mim.json")]
+    arguments = ["--config_file", str(files), "--dataset_dir", str(bundle.root / "data"), "--batch_size", "2"]
+    arguments += ["--output_dir", str(bundle.root / "out"), "--segmentor_weights", "absent.safetensors"]
+    found = check_run(parse_arguments(arguments)).problems
+    assert "`segmentor_weights`: no such file: absent.safetensors" in found
 
 
 def test_evaluation_needs_labels_and_weights(bundle):

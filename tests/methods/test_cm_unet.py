@@ -1,3 +1,6 @@
+import csv
+import math
+
 import pytest
 import torch
 
@@ -162,3 +165,89 @@ def test_settings_that_cannot_work_are_named():
         make_method("mean")
     with pytest.raises(ValueError, match=r"multiples of 4.*got \(30, 32\)"):
         make_method("flattened", image_size=(30, 32))
+
+
+def test_the_prior_is_a_second_target_of_the_masked_branch():
+    views = make_views()
+    with pytest.raises(KeyError, match="view_a_prior"):
+        make_method(lambda_prior=0.5)(views)
+    views["view_a_prior"] = torch.zeros_like(views["view_a"])
+    method = make_method(lambda_prior=0.5)
+    torch.nn.init.zeros_(method.prior_head.weight)
+    torch.nn.init.zeros_(method.prior_head.bias)
+    losses = method(views)
+    assert losses["prior"].item() == pytest.approx(math.log(2))
+    torch.testing.assert_close(losses["loss"], losses["reconstruction"] + losses["contrast"] + 0.5 * losses["prior"])
+
+
+def test_a_prior_changes_neither_start_nor_other_losses():
+    views = make_views()
+    plain, with_prior = make_method(), make_method(lambda_prior=1.0)
+    views["view_a_prior"] = torch.zeros_like(views["view_a"])
+    state = with_prior.state_dict()
+    assert set(state) - set(plain.state_dict()) == {"prior_head.weight", "prior_head.bias"}
+    assert all(torch.equal(value, state[name]) for name, value in plain.state_dict().items())
+    first, second = plain(views), with_prior(views)
+    assert torch.equal(first["reconstruction"], second["reconstruction"])
+    assert torch.equal(first["contrast"], second["contrast"])
+
+
+def test_without_contrast_there_is_no_momentum_branch():
+    views = make_views()
+    method = make_method("flattened", lambda_c=0.0)
+    assert {name.split(".")[0] for name, _ in method.named_parameters()} == {"network", "pixel_head"}
+    losses = method({name: views[name] for name in ("view_a", "mask")})
+    assert set(losses) == {"loss", "reconstruction"}
+    assert torch.equal(losses["loss"], make_method()(views)["reconstruction"])
+    method.after_step()
+    assert method.transferred == ("encoder", "decoder")
+
+
+@pytest.mark.parametrize("embedding", ["pooled", "flattened"])
+def test_without_reconstruction_the_decoder_is_frozen_and_not_transferred(embedding):
+    method = make_method(embedding, lambda_r=0.0)
+    views = make_views()
+    losses = method(views)
+    assert set(losses) == {"loss", "contrast"}
+    losses["loss"].backward()
+    for name, parameter in method.named_parameters():
+        trained = not name.startswith(("network.decoder", "network.head", "momentum", "adapter"))
+        assert (parameter.grad is not None) == parameter.requires_grad == trained, name
+    assert method.transferred == ("encoder",)
+    assert method.reconstruct(views) is None
+
+
+def test_the_prior_alone_trains_and_transfers_the_decoder():
+    method = make_method(lambda_r=0.0, lambda_c=0.0, lambda_prior=1.0)
+    views = make_views()
+    views["view_a_prior"] = torch.zeros_like(views["view_a"])
+    assert set(method(views)) == {"loss", "prior"}
+    assert method.transferred == ("encoder", "decoder")
+
+
+def test_no_loss_at_all_is_an_error():
+    with pytest.raises(ValueError, match="one of `lambda_r`, `lambda_c` and `lambda_prior` must be above 0"):
+        make_method(lambda_r=0.0, lambda_c=0.0)
+
+
+@pytest.mark.parametrize(
+    "overlays,parts,losses",
+    [
+        (("compact.json", "methods/cm_unet_prior.json"), "encoder decoder", "reconstruction prior contrast"),
+        (("methods/cm_unet_prior.json",), "encoder decoder", "reconstruction prior contrast"),
+        (("methods/cm_unet_reconstruction_only.json",), "encoder decoder", "reconstruction"),
+        (("compact.json", "methods/cm_unet_contrast_only.json"), "encoder", "contrast"),
+        (("methods/cm_unet_contrast_only.json",), "encoder", "contrast"),
+        (("methods/cm_unet_pooled.json",), "encoder decoder", "reconstruction contrast"),
+        (("compact.json", "methods/cm_unet_raw_targets.json"), "encoder decoder", "reconstruction contrast"),
+    ],
+)
+def test_each_overlay_trains_its_losses_and_transfers_its_parts(tiny_pretraining, tmp_path, overlays, parts, losses):
+    tiny_pretraining.run(tmp_path, *overlays)
+    network = UNet(channels=tiny_pretraining.channels)
+    report = load_unet_weights(network, tmp_path / "unet.safetensors")
+    assert report.skipped == ()
+    assert {key.split(".")[0] for key in report.missing} == {"encoder", "decoder", "head"} - set(parts.split())
+    with (tmp_path / "training.csv").open() as file:
+        columns = next(csv.reader(file))
+    assert columns[2 : columns.index("learning_rate")] == losses.split()

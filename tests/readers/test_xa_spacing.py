@@ -111,5 +111,5 @@ def test_one_spacing_of_frames_that_agree():
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_users_value_must_be_positive(value):
-    with pytest.raises(ValueError, match="must be between 0.01 and 5 mm or None"):
+    with pytest.raises(ValueError, match=r"must be between 0\.01 and 5 mm or None"):
         spacing(user_mm=value)

@@ -8,6 +8,8 @@ from PIL import Image
 
 from cmunet_monai.study import read_study, run_study
 from cmunet_monai.study.command import main
+from cmunet_monai.study.estimate import estimate
+from cmunet_monai.study.runner import cells_of, shard_of
 
 RATES = [0.001, 0.01]
 
@@ -26,10 +28,14 @@ def plan(tmp_path):
         "dataset_dir": str(tmp_path),
         "output_dir": str(tmp_path / "out"),
         "methods": {"none": None, "cm_unet": str(tmp_path / "unet.safetensors")},
-        "draws": [str(tmp_path / "draw_0"), str(tmp_path / "draw_1")],
+        "labels": {
+            "18": {
+                "draws": [str(tmp_path / "draw_0"), str(tmp_path / "draw_1")],
+                "max_epochs": 6,
+                "choice_epochs": 4,
+            }
+        },
         "learning_rates": RATES,
-        "max_epochs": 6,
-        "choice_epochs": 4,
         "overrides": {"num_workers": 0},
     }
     path = tmp_path / "study.json"
@@ -37,8 +43,17 @@ def plan(tmp_path):
     return path
 
 
+def change(plan, **settings):
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | settings))
+
+
+def change_labels(plan, **settings):
+    labels = json.loads(plan.read_text())["labels"]
+    change(plan, labels={"18": labels["18"] | settings})
+
+
 class Runs:
-    """Plays the bundle: a Dice in the folds that depends on the rate, and a table after an evaluation."""
+    """Plays the bundles: a Dice in the folds that depends on the rate, and a table after an evaluation."""
 
     def __init__(self, dice, stop_after=None):
         self.dice = dice
@@ -51,8 +66,13 @@ class Runs:
         self.calls.append((configs[0].name, dict(overrides)))
         output = Path(overrides["output_dir"])
         output.mkdir(parents=True, exist_ok=True)
-        if configs[0].name == "train.json":
+        if configs[0].parent.parent.name == "pretraining_bundle":
+            self.calls[-1] = (" ".join(config.name for config in configs), dict(overrides))
+            (output / "unet.safetensors").write_text(str(overrides))
+            (output / "training.csv").write_text("epoch,seconds\n1,2.5\n2,3.5\n")
+        elif configs[0].name == "train.json":
             (output / "model.safetensors").write_text(str(overrides))
+            (output / "train.csv").write_text("epoch,seconds\n1,10\n")
         if "val_interval" in overrides:
             dice = self.dice(overrides)
             (output / "validation.csv").write_text(f"epoch,mean_dice\n2,0.9\n{overrides['max_epochs']},{dice}\n")
@@ -69,15 +89,17 @@ def test_the_rate_with_the_best_mean_over_the_folds_is_taken_for_the_final_fit(p
 
     runs = Runs(dice)
     cells = run_study(read_study(plan), run=runs)
-    assert [(cell.method, cell.draw, cell.learning_rate) for cell in cells] == [
-        ("none", 0, 0.001),
-        ("cm_unet", 0, 0.01),
-        ("none", 1, 0.001),
-        ("cm_unet", 1, 0.01),
-    ]
-    assert cells[0].choices == pytest.approx({0.001: 0.4, 0.01: 0.3})
+    assert [(cell.method, cell.draw) for cell in cells] == [("none", 0), ("cm_unet", 0), ("none", 1), ("cm_unet", 1)]
+    rows = cell_rows(plan)
+    assert [row["learning_rate"] for row in rows] == ["0.001", "0.01", "0.001", "0.01"]
+    assert (rows[0]["dice_in_folds_at_0.001"], rows[0]["dice_in_folds_at_0.01"]) == ("0.4", "0.3")
     finals = [call for name, call in runs.calls if name == "train.json" and "val_interval" not in call]
     assert [(call["learning_rate"], call["max_epochs"]) for call in finals[:2]] == [(0.001, 6), (0.01, 6)]
+
+
+def cell_rows(plan):
+    with (plan.parent / "out" / "cells.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def test_methods_differ_in_their_start_alone(plan):
@@ -119,8 +141,7 @@ def test_an_interrupted_study_goes_on_where_it_was(plan):
 
 def test_a_finished_run_with_other_settings_is_not_taken_for_this_one(plan):
     run_study(read_study(plan), run=Runs(lambda _: 0.5))
-    settings = json.loads(plan.read_text()) | {"choice_epochs": 5}
-    plan.write_text(json.dumps(settings))
+    change_labels(plan, choice_epochs=5)
     with pytest.raises(ValueError, match="finished run with another max_epochs, val_interval"):
         run_study(read_study(plan), run=Runs(lambda _: 0.5))
 
@@ -136,16 +157,128 @@ def test_a_validation_that_is_not_of_the_last_epoch_is_refused(plan):
 
 def test_cells_say_what_was_chosen_from_what(plan):
     run_study(read_study(plan), run=Runs(lambda overrides: overrides["learning_rate"]))
-    with (plan.parent / "out" / "cells.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert rows[1] == {
-        "method": "cm_unet",
+    assert cell_rows(plan)[1] == {
+        "labels": "18",
         "draw": "0",
+        "label_draw": "0",
+        "method": "cm_unet",
         "learning_rate": "0.01",
-        "dice_in_folds_at_0.001": "0.0010",
-        "dice_in_folds_at_0.01": "0.0100",
-        "per_image": "draw_0/cm_unet/evaluation/per_image.csv",
+        "dice_in_folds_at_0.001": "0.001",
+        "dice_in_folds_at_0.01": "0.01",
+        "epochs": "6",
+        "seconds": "10.0",
+        "pretraining_epochs": "0",
+        "pretraining_seconds": "0",
+        "per_image": "labels_18/draw_0/cm_unet/evaluation/per_image.csv",
     }
+
+
+@pytest.fixture
+def pretrained(plan):
+    """A method that the study pre-trains, and one that needs another run's weights for it."""
+    bundle = plan.parent / "pretraining_bundle" / "configs"
+    bundle.mkdir(parents=True)
+    for name in ("train.json", "compact.json", "mae.json", "vaso.json", "segmentor.json"):
+        (bundle / name).touch()
+    methods = {
+        "none": None,
+        "mae": {"overlays": ["mae.json"], "pretraining_overrides": {"mask_ratio": 0.5}},
+        "vaso": {"overlays": ["vaso.json"], "needs": {"segmentor_weights": ["segmentor.json"]}},
+    }
+    change(plan, methods=methods, pretraining={"bundle_root": str(bundle.parent), "overrides": {"max_epochs": 2}})
+    return plan
+
+
+def test_a_method_is_pretrained_once_for_all_draws(pretrained):
+    runs = Runs(lambda _: 0.5)
+    run_study(read_study(pretrained), run=runs)
+    made = [(configs, call) for configs, call in runs.calls if "compact.json " in configs]
+    assert [configs for configs, _ in made] == [
+        "train.json compact.json mae.json",
+        "train.json compact.json segmentor.json",
+        "train.json compact.json vaso.json",
+    ]
+    mae, segmentor, vaso = (call for _, call in made)
+    folder = pretrained.parent / "out" / "pretraining"
+    assert (mae["mask_ratio"], mae["max_epochs"]) == (0.5, 2)
+    assert mae["datalist"] == str(pretrained.parent / "draw_0" / "final.json")
+    assert "segmentor_weights" not in segmentor
+    assert vaso["segmentor_weights"] == str(folder / "vaso.segmentor_weights" / "unet.safetensors")
+    starts = {call["pretrained_weights"] for _, call in runs.calls if "pretrained_weights" in call}
+    assert starts == {None, str(folder / "mae" / "unet.safetensors"), str(folder / "vaso" / "unet.safetensors")}
+    facts = {row["method"]: (row["pretraining_epochs"], row["pretraining_seconds"]) for row in cell_rows(pretrained)}
+    assert facts == {"none": ("0", "0"), "mae": ("2", "6.0"), "vaso": ("2", "12.0")}
+
+
+def test_draws_that_saw_different_frames_in_pretraining_are_refused(pretrained):
+    final = pretrained.parent / "draw_1" / "final.json"
+    final.write_text(json.dumps({"pretraining": [{"image": "a.png"}]}))
+    with pytest.raises(ValueError, match=r"draw_1 has another list `pretraining` than .*draw_0"):
+        read_study(pretrained)
+
+
+def test_pretraining_without_its_bundle_is_named(plan):
+    change(plan, methods={"mae": {"overlays": []}})
+    with pytest.raises(ValueError, match="`pretraining` must say with which bundle mae"):
+        read_study(plan)
+
+
+def test_a_rate_can_be_chosen_once_for_all_draws(plan):
+    change(plan, choose_once=True)
+    runs = Runs(lambda overrides: overrides["learning_rate"])
+    run_study(read_study(plan), run=runs)
+    choosing = [call for _, call in runs.calls if "val_interval" in call]
+    assert {Path(call["datalist"]).parent.name for call in choosing} == {"draw_0"}
+    assert len(choosing) == 2 * 2 * 3
+    assert [row["learning_rate"] for row in cell_rows(plan)] == ["0.01"] * 4
+
+
+def test_some_methods_take_more_draws_and_a_folder_can_be_run_with_several_seeds(plan):
+    draw = str(plan.parent / "draw_0")
+    change_labels(plan, draws=[draw, draw, draw], shared_draws=1)
+    change(plan, methods={"none": {"all_draws": True}, "cm_unet": str(plan.parent / "unet.safetensors")})
+    study = read_study(plan)
+    assert [(cell.method, cell.draw) for cell in cells_of(study)] == [
+        ("none", 0),
+        ("cm_unet", 0),
+        ("none", 1),
+        ("none", 2),
+    ]
+    runs = Runs(lambda _: 0.5)
+    run_study(study, run=runs)
+    assert {call["seed"] for name, call in runs.calls if name == "train.json"} == {0, 1, 2}
+    assert {row["label_draw"] for row in cell_rows(plan)} == {"0"}
+
+
+def test_a_method_can_train_longer_than_the_others(plan):
+    change(plan, methods={"none": None, "longer": {"finetuning_overrides": {"max_epochs": 60}}})
+    runs = Runs(lambda _: 0.5)
+    run_study(read_study(plan), run=runs)
+    finals = [call for name, call in runs.calls if name == "train.json" and "val_interval" not in call]
+    assert [call["max_epochs"] for call in finals] == [6, 60, 6, 60]
+    assert [row["epochs"] for row in cell_rows(plan)] == ["6", "60", "6", "60"]
+
+
+def test_shards_share_the_methods_and_one_table(plan):
+    study = read_study(plan)
+    assert (shard_of(study, 1, 2), shard_of(study, 2, 2)) == (["none"], ["cm_unet"])
+    run_study(study, methods=["cm_unet"], run=Runs(lambda _: 0.5))
+    assert [row["method"] for row in cell_rows(plan)] == ["cm_unet", "cm_unet"]
+    run_study(study, methods=["none"], run=Runs(lambda _: 0.5))
+    assert [row["method"] for row in cell_rows(plan)] == ["none", "cm_unet", "none", "cm_unet"]
+    with pytest.raises(ValueError, match="I from 1 to N, got 3/2"):
+        shard_of(study, 3, 2)
+
+
+def test_two_processes_do_not_work_on_one_method(plan):
+    def second(configs, overrides):
+        with pytest.raises(BlockingIOError, match="another process is at work"):
+            run_study(read_study(plan), run=Runs(lambda _: 0.5))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(read_study(plan), run=second)
+    assert run_study(read_study(plan), run=Runs(lambda _: 0.5))
 
 
 def test_mistakes_in_the_file_are_named(plan):
@@ -153,8 +286,8 @@ def test_mistakes_in_the_file_are_named(plan):
     plan.write_text(json.dumps(settings | {"epochs": 3}))
     with pytest.raises(ValueError, match=r"unknown settings \['epochs'\]"):
         read_study(plan)
-    plan.write_text(json.dumps({k: v for k, v in settings.items() if k != "draws"}))
-    with pytest.raises(ValueError, match=r"missing settings \['draws'\]"):
+    plan.write_text(json.dumps({k: v for k, v in settings.items() if k != "labels"}))
+    with pytest.raises(ValueError, match=r"missing settings \['labels'\]"):
         read_study(plan)
     plan.write_text(json.dumps(settings | {"methods": {"cm_unet": "absent.safetensors"}}))
     with pytest.raises(FileNotFoundError, match=r"absent\.safetensors"):
@@ -180,14 +313,11 @@ def test_weights_made_anew_under_the_same_name_are_noticed(plan):
 
 
 WRONG = [
-    ("methods", {}, "names of letters"),
-    ("methods", {"a/b": None}, "names of letters"),
-    ("methods", {"a": 3}, "names of letters"),
-    ("draws", "draw_0", "a list of folders"),
+    ("methods", {}, "an object whose names"),
+    ("methods", {"a/b": None}, "an object whose names"),
+    ("labels", {"18": []}, "a JSON object"),
     ("learning_rates", [], "a list of positive numbers"),
     ("learning_rates", ["0.1"], "a list of positive numbers"),
-    ("max_epochs", "6", "a positive whole number"),
-    ("choice_epochs", 0, "a positive whole number or null"),
     ("configs", "train.json", "a list of file names"),
     ("overrides", [], "a JSON object"),
     ("output_dir", 5, "a folder"),
@@ -196,8 +326,39 @@ WRONG = [
 
 @pytest.mark.parametrize("name, value, expected", WRONG)
 def test_a_setting_of_another_kind_is_named(plan, name, value, expected):
-    plan.write_text(json.dumps(json.loads(plan.read_text()) | {name: value}))
-    with pytest.raises(ValueError, match=f"`{name}` must be {expected}.*, got "):
+    change(plan, **{name: value})
+    with pytest.raises(ValueError, match=rf"`{name}[.\w]*` must be {expected}.*, got "):
+        read_study(plan)
+
+
+@pytest.mark.parametrize(
+    "name, value, expected",
+    [
+        ("draws", "draw_0", "a list of folders"),
+        ("max_epochs", "6", "a positive whole number"),
+        ("choice_epochs", 0, "a positive whole number or null"),
+    ],
+)
+def test_a_setting_of_a_label_set_of_another_kind_is_named(plan, name, value, expected):
+    change_labels(plan, **{name: value})
+    with pytest.raises(ValueError, match=rf"`labels\.18\.{name}` must be {expected}, got "):
+        read_study(plan)
+
+
+@pytest.mark.parametrize(
+    "method, message",
+    [
+        (3, r"`methods\.m` must be a JSON object, got 3"),
+        ({"overlay": []}, r"unknown settings \['overlay'\].*in `methods\.m`"),
+        ({"overlays": "mae.json"}, r"`methods\.m\.overlays` must be a list of file names"),
+        ({"overlays": [], "weights": "a"}, "both `weights` and `overlays`"),
+        ({"overlays": [], "needs": {"a": "b"}}, r"`methods\.m\.needs` must be an object of options"),
+        ({"overlays": [], "pretraining_overrides": {"seed": 3}}, "may not hold seed"),
+    ],
+)
+def test_a_mistake_in_a_method_is_named(plan, method, message):
+    change(plan, methods={"m": method})
+    with pytest.raises(ValueError, match=message):
         read_study(plan)
 
 
@@ -217,14 +378,42 @@ def real(plan):
 
 def test_a_dry_run_says_what_would_run_and_runs_nothing(real, capsys):
     plan = real
+    change(plan, overrides={"image_size": [32, 32], "channels": [4, 8]})
     assert main([str(plan), "--dry-run"]) == 0
-    assert "4 cells (2 draws x 2 methods), each with 6 runs of 4 epochs" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "18 labels, draw 1, cm_unet\n" in said
+    assert "4 cells of 2 methods" in said
+    assert "fine-tuning on 18 labels: " in said
+    assert "on this machine" in said
     assert not (plan.parent / "out").exists()
 
 
+def test_pretraining_is_estimated_for_its_epochs_unless_it_needs_weights_first(real, tiny_pretraining):
+    for path in real.parent.glob("draw_*/*.json"):
+        rows = json.loads((tiny_pretraining.dataset / "datalist.json").read_text())
+        path.write_text(json.dumps(json.loads(path.read_text()) | rows))
+    tiny = tiny_pretraining.settings(real.parent)
+    bundle_root = tiny.pop("bundle_root")
+    for name in ("dataset_dir", "output_dir", "max_epochs"):
+        del tiny[name]
+    methods = {"cm_unet": {"overlays": []}, "second": {"overlays": [], "needs": {"other_weights": []}}}
+    seconds = []
+    for epochs in (2, 2000):
+        pretraining = {
+            "bundle_root": bundle_root,
+            "configs": ["train.json"],
+            "overrides": tiny | {"max_epochs": epochs},
+        }
+        change(real, dataset_dir=str(tiny_pretraining.dataset), methods=methods, pretraining=pretraining)
+        change(real, overrides={"image_size": [32, 32], "channels": [4, 8]})
+        times = estimate(read_study(real)).pretraining
+        assert times["second"] is None
+        seconds.append(times["cm_unet"])
+    assert 0 < seconds[0] < seconds[1] / 10
+
+
 def test_a_mistyped_override_is_named_before_anything_runs(real, capsys):
-    settings = json.loads(real.read_text()) | {"overrides": {"lamda_ce": 2}}
-    real.write_text(json.dumps(settings))
+    change(real, overrides={"lamda_ce": 2})
     assert main([str(real)]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2  # in training and in evaluation, each with its nearest id

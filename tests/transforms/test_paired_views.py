@@ -64,6 +64,26 @@ def test_a_flip_is_shared_by_both_views():
     assert torch.equal(row["view_b"], ramp().flip(1))
 
 
+def test_a_further_map_is_cut_as_view_a_is_and_changes_no_draw():
+    row = {"image": ramp(), "prior": ramp() + 1.0}
+    for seed in range(10):
+        plain = RandPairedViewsd("image", base_size=64, view_size=48, max_shift=15).set_random_state(seed)
+        carrying = RandPairedViewsd(
+            "image", base_size=64, view_size=48, max_shift=15, with_view_a={"prior": "view_a_prior"}
+        ).set_random_state(seed)
+        for _ in range(2):
+            first, second = plain(row), carrying(row)
+            assert torch.equal(first["view_a"], second["view_a"])
+            assert torch.equal(first["view_b"], second["view_b"])
+            torch.testing.assert_close(second["view_a_prior"], second["view_a"] + 1.0, atol=0.05, rtol=0)
+
+
+def test_a_further_map_of_another_size_is_named():
+    views = RandPairedViewsd("image", base_size=64, view_size=48, max_shift=15, with_view_a={"prior": "view_a_prior"})
+    with pytest.raises(ValueError, match=r"`prior` must be \(1, 64, 64\) as `image`, got \(1, 32, 32\)"):
+        views({"image": ramp(), "prior": ramp(32)})
+
+
 def test_the_same_seed_gives_the_same_views_and_the_frame_is_not_modified():
     frame = torch.randn(1, 64, 64)
     before = frame.clone()

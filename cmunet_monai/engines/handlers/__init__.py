@@ -9,6 +9,7 @@ from cmunet_monai.engines.handlers.resume import ResumableCheckpoint
 from cmunet_monai.engines.handlers.save_masks import SaveMasks
 from cmunet_monai.engines.handlers.save_weights import SaveUNetWeights
 from cmunet_monai.engines.handlers.set_data_epoch import SetDataEpoch
+from cmunet_monai.engines.handlers.set_method_progress import SetMethodProgress
 from cmunet_monai.engines.handlers.validation import PeriodicValidation, ValidationRecord
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "SaveMasks",
     "SaveUNetWeights",
     "SetDataEpoch",
+    "SetMethodProgress",
     "StopOnNonFiniteLoss",
     "ValidationRecord",
     "named_losses",
