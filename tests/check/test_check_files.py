@@ -156,7 +156,7 @@ def test_folder_without_a_frame_is_named(bundle, only_problem):
     bundle.train["dataset_dir"] = "$@bundle_root + '/configs'"
     del bundle.train["datalist"]
     problem = only_problem()
-    assert problem.startswith(f"`train#data`: no frame (.png, .nii, .nii.gz) in {bundle.root}/configs")
+    assert problem.startswith(f"`train#data`: no frame (.png, .nii, .nii.gz, DICOM) in {bundle.root}/configs")
 
 
 def test_missing_checkpoint_of_a_loader_is_named_unless_it_is_switched_off(bundle, only_problem):
