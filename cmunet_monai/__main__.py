@@ -8,8 +8,8 @@ from collections.abc import Sequence
 VERBS = {
     "check": ("cmunet_monai.check.command", "name every mistake in a bundle run before it starts"),
     "convert": ("cmunet_monai.networks.command", "turn a published checkpoint into weights of this package"),
-    "study": ("cmunet_monai.study.command", "fine-tune several starts on several draws of labelled images"),
-    "report": ("cmunet_monai.report.command", "table of a study, with intervals and paired differences"),
+    "study": ("cmunet_monai.study.command", "pre-train methods, fine-tune them on several draws of labelled images"),
+    "report": ("cmunet_monai.report.command", "one page of a study: tables, paired tests, figures, sources"),
 }
 # Named here so that they can be found; `python -m data_prep VERB --help` describes them.
 DATA_PREP_VERBS = {

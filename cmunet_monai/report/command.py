@@ -2,19 +2,37 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
-from cmunet_monai.report.study_table import compare, largest_diagonal, read_runs, write_table
+from cmunet_monai.atomic import write_csv_atomic, write_text_atomic
+from cmunet_monai.report.figures import all_figures, save
+from cmunet_monai.report.page import Content, page
+from cmunet_monai.report.study_runs import diameter_unit, has_undefined_distance, largest_diagonal, read_runs, sources
+from cmunet_monai.report.study_table import METRICS, Primary, agreements, cases, compare, in_words, table, write_tables
 
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m cmunet_monai report",
-        description="Table of a study: per-image means over draws and images with 95% hierarchical bootstrap intervals "
-        "(draws, then groups of images), and paired differences to the baseline. Reads saved results only.",
+        description="One page of a study, finished or not: per-image means with 95% hierarchical bootstrap intervals "
+        "(draws of labels, then groups of images), one primary and all other paired comparisons with the baseline, "
+        "figures, and where each number comes from. Reads saved results only.",
     )
     parser.add_argument("runs", help="output_dir of a study")
-    parser.add_argument("--output", required=True, help="folder of table.csv and table.md")
+    parser.add_argument("--output", required=True, help="folder of index.html, its figures (PNG), *.csv and table.md")
     parser.add_argument("--baseline", default="none", help="method to compare with (default: none)")
+    parser.add_argument(
+        "--primary",
+        metavar="METHOD:METRIC:LABELS",
+        help="the one comparison with the baseline that was named before the results were seen; all others are "
+        f"exploratory (default: cm_unet:dice:18; metrics: {', '.join(METRICS)})",
+    )
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="show overlays and reconstructions too: pictures of patients, where the frames are (default: a page "
+        "without any frame, to be passed on)",
+    )
     parser.add_argument(
         "--diagonal-px",
         type=float,
@@ -22,9 +40,50 @@ def main(argv: Sequence[str]) -> int:
         "saved masks)",
     )
     arguments = parser.parse_args(argv)
-    runs = read_runs(arguments.runs)
-    diagonal_px = arguments.diagonal_px or largest_diagonal(arguments.runs)
-    rows = compare(runs, arguments.baseline, diagonal_px=diagonal_px)
-    _, table = write_table(rows, arguments.output)
-    print(table.read_text(encoding="utf-8"))
+    primary = Primary() if arguments.primary is None else _primary(arguments.primary)
+    study, output = read_runs(arguments.runs), Path(arguments.output)
+    diagonal_px = arguments.diagonal_px
+    if diagonal_px is None and has_undefined_distance(study):
+        diagonal_px = largest_diagonal(study)
+    comparisons, absent = compare(study, arguments.baseline, diagonal_px=diagonal_px or 0.0, primary=primary)
+    rows, agreement, looked_at = table(study), agreements(study, diameter_unit(study)), cases(study)
+    markdown = write_tables(rows, comparisons, agreement, looked_at, output)
+    write_csv_atomic(
+        output / "sources.csv",
+        [{"run": s.run, "file": s.file, "command": s.command, **s.facts} for s in sources(study)],
+    )
+    plots = {}
+    for name, figure in all_figures(study, rows, agreement, arguments.baseline).items():
+        plots[name] = output / f"{name}.png"
+        save(figure, plots[name])
+    content = Content(
+        study=study,
+        rows=rows,
+        comparisons=comparisons,
+        not_compared=absent,
+        baseline=arguments.baseline,
+        primary=primary,
+        primary_named=arguments.primary is not None,
+        diagonal_px=diagonal_px,
+        agreement=agreement,
+        cases=looked_at,
+        plots=plots,
+        pictures=arguments.pictures,
+    )
+    write_text_atomic(output / "index.html", page(content))
+    print(markdown.read_text(encoding="utf-8"))
+    for sentence in (
+        *(in_words(c) for c in comparisons if c.metric == "dice" and not c.primary),
+        *study.missing,
+        *absent,
+    ):
+        print(f"- {sentence}")
+    print(f"page: {output / 'index.html'}")
     return 0
+
+
+def _primary(text: str) -> Primary:
+    parts = text.split(":")
+    if len(parts) != 3 or not all(parts):
+        raise ValueError(f"--primary must be METHOD:METRIC:LABELS, such as cm_unet:dice:18, got {text!r}")
+    return Primary(*parts)

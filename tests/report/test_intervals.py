@@ -1,4 +1,4 @@
-"""Bootstrap intervals against normal theory, enumeration and exact cases."""
+"""Bootstrap intervals and paired tests against normal theory, enumeration and exact cases."""
 
 import itertools
 import math
@@ -6,8 +6,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from cmunet_monai.report import Interval, Summary, bootstrap_interval, hierarchical_bootstrap, summarise
+from cmunet_monai.report import (
+    Interval,
+    Summary,
+    bootstrap_interval,
+    hierarchical_bootstrap,
+    holm,
+    paired_test,
+    summarise,
+)
 
 
 def half_width(interval):
@@ -209,6 +218,98 @@ def test_one_run_is_sent_to_the_plain_bootstrap():
 def test_tables_of_two_shapes_are_both_named():
     with pytest.raises(ValueError, match=r"same shape, got \(3, 5\) and \(3, 4\)"):
         hierarchical_bootstrap(np.zeros((3, 5)), np.zeros((3, 4)))
+
+
+def test_the_paired_test_gives_what_its_analysis_of_variance_gives_by_hand():
+    # means 3; of draws 2, 4; of images 1.5, 4.5. MS: draw 2 (1 + 1) / 1 = 4, image 2 (2.25 + 2.25) / 1 = 9, rest 1
+    test = paired_test([[2.0, 4.0], [4.0, 9.0]], [[1.0, 1.0], [2.0, 3.0]])
+    assert (test.difference, test.draws, test.groups) == (3.0, 2, 2)
+    assert test.degrees_of_freedom == pytest.approx((4 + 9 - 1) ** 2 / 4**2)
+    assert test.p_value == pytest.approx(2 * stats.t.sf(3 / math.sqrt(12 / 4), 9))
+    reach = stats.t.ppf(0.975, 9) * math.sqrt(3)
+    assert (test.lower, test.upper) == pytest.approx((3 - reach, 3 + reach))
+
+
+def test_where_only_draws_differ_the_test_is_students_on_their_means():
+    draws = [0.02, 0.05, 0.11]
+    test = paired_test(np.repeat([draws], 30, axis=0).T, np.zeros((3, 30)))
+    assert test.p_value == pytest.approx(stats.ttest_1samp(draws, 0.0).pvalue)
+    assert test.degrees_of_freedom == pytest.approx(2)
+
+
+def test_where_only_images_differ_the_test_is_that_of_their_mean_however_many_the_draws():
+    images = np.random.default_rng(1).normal(0.02, 0.1, 60)
+    test = paired_test(np.repeat([images], 4, axis=0), np.zeros((4, 60)))
+    z = images.mean() / (images.std(ddof=1) / math.sqrt(60))
+    assert test.p_value == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-6)
+
+
+def test_under_an_enumerated_null_of_draws_that_help_or_harm_the_test_keeps_its_level():
+    # five draws that each help or harm by 1, all 32 equally likely: only where all have one sign is p below the level
+    p_values = [
+        paired_test(np.repeat([signs], 4, axis=0).T.astype(float), np.zeros((5, 4))).p_value
+        for signs in itertools.product([-1, 1], repeat=5)
+    ]
+    expected = stats.ttest_1samp([1, 1, 1, 1, -1], 0).pvalue
+    assert sorted(p_values)[:2] == [0.0, 0.0]
+    assert sorted(p_values)[2:12] == pytest.approx([expected] * 10)
+    assert expected > 0.05
+
+
+def test_with_three_draws_the_test_keeps_its_level_where_the_bootstrap_does_not():
+    rng = np.random.default_rng(7)
+    zeros = np.zeros((3, 25))
+    tested, excluded = 0, 0
+    for seed in range(400):
+        noise = rng.normal(0, 0.06, (3, 1)) + rng.normal(0, 0.05, 25) + rng.normal(0, 0.1, (3, 25))
+        tested += paired_test(noise, zeros).p_value < 0.05
+        interval = hierarchical_bootstrap(noise, resamples=200, seed=seed)
+        excluded += interval.lower > 0 or interval.upper < 0
+    assert tested / 400 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
+    assert excluded / 400 > 0.1
+
+
+def test_draws_that_agree_by_chance_do_not_pass_for_certainty():
+    # the draws have the same mean difference, 1, though their images do not agree at all
+    differences = np.array([[3.0, -1.0], [-1.0, 3.0], [1.0, 1.0]])
+    test = paired_test(differences, np.zeros((3, 2)))
+    assert test.degrees_of_freedom == pytest.approx(2)
+    assert test.p_value == pytest.approx(2 * stats.t.sf(1 / math.sqrt(8 / 6), 2))  # MS rest 16 / 2 = 8, image 0
+
+
+def test_seeds_of_one_draw_count_as_one_draw_in_the_test():
+    draws = np.array([[0.1], [0.2], [0.6]]) + np.random.default_rng(0).normal(0, 0.1, 20)
+    once, zeros = paired_test(draws, np.zeros((3, 20))), np.zeros((6, 20))
+    seeds = paired_test(np.repeat(draws, 2, axis=0), zeros, run_groups=[0, 0, 1, 1, 2, 2])
+    assert (seeds.p_value, seeds.draws) == (pytest.approx(once.p_value), 3)
+
+
+def test_one_draw_has_no_p_value_and_no_difference_at_all_has_one_of_one():
+    one = paired_test([[0.1, 0.2]], [[0.0, 0.0]])
+    assert one.difference == pytest.approx(0.15)
+    assert math.isnan(one.p_value)
+    assert math.isnan(one.lower)
+    same = np.random.default_rng(0).random((3, 5))
+    assert paired_test(same, same).p_value == 1.0
+    assert paired_test(np.ones((3, 5)), np.zeros((3, 5))).p_value == 0.0
+    assert math.isnan(paired_test([[math.nan]], [[0.0]]).difference)
+    with pytest.raises(ValueError, match=r"same shape, got \(3, 5\) and \(1, 5\)"):
+        paired_test(same, same[:1])
+
+
+def test_holm_multiplies_the_smallest_by_all_and_never_lets_a_larger_one_pass_it():
+    # sorted 0.005 * 4, 0.01 * 3, 0.03 * 2, 0.04 * 1 = 0.02, 0.03, 0.06, then at least 0.06
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+
+
+def test_what_was_not_tested_is_not_counted_by_holm():
+    corrected = holm([0.01, math.nan, 0.03])
+    assert corrected[0] == pytest.approx(0.02)
+    assert math.isnan(corrected[1])
+    assert corrected[2] == pytest.approx(0.03)
+    assert holm([]) == []
 
 
 def test_a_summary_has_the_mean_both_tails_the_failures_and_the_undefined():

@@ -1,0 +1,366 @@
+"""What a study has left behind: finished cells, per-image results, training logs, sidecars; and what is not there."""
+
+import csv
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cmunet_monai.readers import frame_size
+
+COLUMNS = (
+    *("labels", "draw", "label_draw", "method", "learning_rate", "epochs", "seconds"),
+    *("pretraining_epochs", "pretraining_seconds", "per_image"),
+)
+LENGTHS = ("modified_hausdorff", "add", "pointwise_diameter_error")
+DISTANCES = tuple(f"{name}_px" for name in LENGTHS)
+SCORES = ("dice", "cl_dice", "iou", *DISTANCES, "unmatched_share")
+DIAMETERS = ("artery_diameter", "artery_diameter_reference")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A finished cell: one method on one draw of one label set.
+
+    Attributes:
+        draw: position in the label set, and seed. label_draw: equal where the same labelled frames were used.
+        seconds, pretraining_seconds: of the final fit; of the pre-training, 0 where there was none.
+        per_image: table of the evaluation, relative to the study's folder.
+    """
+
+    labels: str
+    draw: int
+    label_draw: int
+    method: str
+    learning_rate: float
+    epochs: int
+    seconds: float
+    pretraining_epochs: int
+    pretraining_seconds: float
+    per_image: str
+
+    @property
+    def folder(self) -> Path:
+        """The cell's folder, relative to the study's."""
+        return Path(self.per_image).parent.parent
+
+
+@dataclass(frozen=True)
+class MethodRuns:
+    """One method on one label set: each table (draws, images), draws in the order of `cells`, images of `ids`.
+
+    A table holds one column of `per_image.csv`, NaN where the metric is undefined.
+    """
+
+    cells: tuple[Cell, ...]
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    tables: Mapping[str, np.ndarray]
+
+    @property
+    def label_draws(self) -> tuple[int, ...]:
+        return tuple(cell.label_draw for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """The finished part of a study.
+
+    Attributes:
+        runs: (label set, method) -> results; label sets in the order of their numbers, methods in that of `cells.csv`.
+        missing: sentences on what is not there.
+    """
+
+    folder: Path
+    runs: Mapping[tuple[str, str], MethodRuns]
+    missing: tuple[str, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(labels for labels, _ in self.runs))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """In the order of `cells.csv`, the same in every label set."""
+        return tuple(dict.fromkeys(method for _, method in self.runs))
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(cell for runs in self.runs.values() for cell in runs.cells)
+
+
+def read_runs(folder: str | os.PathLike[str]) -> StudyRuns:
+    """Read the finished cells of a study; a cell whose table is not there is left out and named in `missing`.
+
+    Raises:
+        FileNotFoundError: if there is no `cells.csv`, or none of the tables that it names is there.
+        ValueError: if a column is not there (an older study), a cell stands twice, a value is not a number, or two
+            cells were evaluated on different images.
+    """
+    folder = Path(folder)
+    cells = _read_cells(folder / "cells.csv")
+    present = [cell for cell in cells if (folder / cell.per_image).is_file()]
+    missing = [f"{cell.per_image}: not there, the cell is left out" for cell in cells if cell not in present]
+    if not present:
+        raise FileNotFoundError(f"no table that {folder / 'cells.csv'} names is there: {', '.join(missing[:3])}")
+    tables = {cell: _read_table(folder / cell.per_image) for cell in present}
+    ids = tuple(sorted(tables[present[0]]))
+    for cell in present:
+        if tuple(sorted(tables[cell])) != ids:
+            raise ValueError(f"{cell.per_image} holds other images than {present[0].per_image}")
+    methods = dict.fromkeys(cell.method for cell in present)
+    runs = {}
+    for labels in sorted(dict.fromkeys(cell.labels for cell in present), key=label_order):
+        for method in methods:
+            own = sorted((c for c in present if (c.labels, c.method) == (labels, method)), key=lambda c: c.draw)
+            if own:
+                runs[labels, method] = _method_runs(own, ids, [tables[cell] for cell in own])
+    return StudyRuns(folder, runs, (*missing, *_unfinished(folder, present), *_absent_files(folder, present)))
+
+
+def label_order(labels: str) -> tuple[float, str]:
+    """Sorts the names of label sets: numbers by value, then the others."""
+    return (float(labels), "") if labels.isdigit() else (math.inf, labels)
+
+
+def largest_diagonal(study: StudyRuns) -> float:
+    """Diagonal in pixels of the largest frame of a study, by the masks that the first evaluation saved.
+
+    Raises:
+        FileNotFoundError: if there is no mask.
+    """
+    for cell in study.cells:
+        sizes = [frame_size(path) for path in (study.folder / cell.folder / "evaluation" / "masks").glob("*.png")]
+        if sizes:
+            return max(math.hypot(*size) for size in sizes)
+    raise FileNotFoundError(f"no saved mask in {study.folder} tells the size of the frames: give --diagonal-px")
+
+
+def has_undefined_distance(study: StudyRuns) -> bool:
+    return any(np.isnan(runs.tables[name]).any() for runs in study.runs.values() for name in DISTANCES)
+
+
+def diameter_unit(study: StudyRuns) -> str:
+    """ "mm" where every image of every cell has diameters in mm wherever it has them in pixels, else "px"."""
+    tables = [runs.tables for runs in study.runs.values()]
+    in_mm = all(
+        f"{name}_mm" in table and (np.isnan(table[f"{name}_mm"]) == np.isnan(table[f"{name}_px"])).all()
+        for table in tables
+        for name in DIAMETERS
+    )
+    return "mm" if in_mm else "px"
+
+
+# Logs -----------------------------------------------------------------------------------------------------------------
+
+
+def read_curve(path: Path, column: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Epochs and one column of a log, both (epochs,); None where there is no such file or column."""
+    if not path.is_file():
+        return None
+    rows = [row for row in _rows(path) if row.get(column)]
+    if not rows:
+        return None
+    return np.array([float(row["epoch"]) for row in rows]), np.array([float(row[column]) for row in rows])
+
+
+def mean_curve(curves: Iterable[tuple[np.ndarray, np.ndarray] | None]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean of several curves at the epochs that all of them have; None without a curve or a common epoch."""
+    found = [curve for curve in curves if curve is not None]
+    if not found:
+        return None
+    epochs = sorted(set.intersection(*(set(curve[0].tolist()) for curve in found)))
+    values = [[dict(zip(*map(np.ndarray.tolist, curve), strict=True))[epoch] for epoch in epochs] for curve in found]
+    return (np.array(epochs), np.mean(values, axis=0)) if epochs else None
+
+
+def finetuning_loss(study: StudyRuns, runs: MethodRuns) -> tuple[np.ndarray, np.ndarray] | None:
+    """Loss of the final fits by epoch, mean over draws."""
+    return mean_curve(read_curve(study.folder / cell.folder / "final" / "train.csv", "loss") for cell in runs.cells)
+
+
+def validation_dice(study: StudyRuns, runs: MethodRuns) -> tuple[np.ndarray, np.ndarray] | None:
+    """Validation Dice of the chosen rate by epoch, mean over folds and draws (draws that chose nothing left out)."""
+    return mean_curve(
+        read_curve(path, "mean_dice")
+        for cell in runs.cells
+        for path in sorted(
+            (study.folder / cell.folder / "choice" / f"rate_{cell.learning_rate:g}").glob("fold_*/validation.csv")
+        )
+    )
+
+
+def pretraining_losses(study: StudyRuns) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Pre-training run -> its loss by epoch; what a method needs made first is a run of its own."""
+    found = {path.parent.name: read_curve(path, "loss") for path in _pretraining_files(study, "training.csv")}
+    return {name: curve for name, curve in found.items() if curve is not None}
+
+
+def last_reconstructions(study: StudyRuns) -> dict[str, Path]:
+    """Pre-training run -> its latest picture."""
+    found: dict[str, Path] = {}
+    for path in _pretraining_files(study, "reconstructions/*.png"):
+        found[path.parent.parent.name] = path
+    return found
+
+
+def _pretraining_files(study: StudyRuns, pattern: str) -> list[Path]:
+    """Of the methods in the order of the study; `method.needed` stands beside its method."""
+    order = {name: number for number, name in enumerate(study.methods)}
+    paths = sorted((study.folder / "pretraining").glob(f"*/{pattern}"))
+    names = {path: path.relative_to(study.folder / "pretraining").parts[0] for path in paths}
+    return sorted(paths, key=lambda path: (order.get(names[path].split(".")[0], len(order)), names[path], path.name))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where numbers come from: a run's files, the command that made it, and facts of its sidecar."""
+
+    run: str
+    file: str
+    command: str
+    facts: Mapping[str, object]
+
+
+FACTS = ("sha256", "git_revision", "cmunet_monai", "datalist_sha256", "pretrained_weights_sha256", "seed", "epoch")
+
+
+def sources(study: StudyRuns) -> list[Source]:
+    """Of every pre-training, and of the fit and the evaluation of every cell; empty where a log is not there."""
+    found = []
+    for path in _pretraining_files(study, "training.csv"):
+        file = path.relative_to(study.folder).as_posix()
+        log = first_command(path.parent / "run.log")
+        found.append(Source(f"pre-training {path.parent.name}", file, log, _facts(path.parent / "unet.json")))
+    for cell in study.cells:
+        name = f"{cell.labels} labels, draw {cell.draw}, {cell.method}"
+        fit, evaluation = (study.folder / cell.folder / part for part in ("final", "evaluation"))
+        facts = _facts(fit / "model.json")
+        log = (cell.folder / "final" / "train.csv").as_posix()
+        found.append(Source(f"{name}: final fit", log, first_command(fit / "run.log"), facts))
+        found.append(Source(f"{name}: evaluation", cell.per_image, first_command(evaluation / "run.log"), {}))
+    return found
+
+
+def first_command(log: Path) -> str:
+    """The first `$ ...` line of a log, "" where there is none; without the machine's own folders.
+
+    The interpreter becomes `python`; of an absolute path the last two parts stay: a page is passed on.
+    """
+    if not log.is_file():
+        return ""
+    with log.open(encoding="utf-8", errors="replace") as file:
+        line = next((line[2:].strip() for line in file if line.startswith("$ ")), "")
+    line = re.sub(r"^\S*(?= -m )", "python", line)
+    return re.sub(
+        r"(?<![\w./])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\",/\\]+[/\\])+(?=[^\s'\",/\\]+[/\\][^\s'\",/\\]+)", "…/", line
+    )
+
+
+# Reading --------------------------------------------------------------------------------------------------------------
+
+
+def _read_cells(path: Path) -> list[Cell]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no finished cell in {path.parent}: {path.name} is not there")
+    rows = _rows(path)
+    absent = [name for name in COLUMNS if not rows or name not in rows[0]]
+    if absent:
+        raise ValueError(f"{path} lacks {', '.join(absent)}: it was written by another version, or is cut")
+    cells = []
+    for row in rows:
+        try:
+            cells.append(
+                Cell(
+                    labels=row["labels"],
+                    draw=int(row["draw"]),
+                    label_draw=int(row["label_draw"]),
+                    method=row["method"],
+                    learning_rate=float(row["learning_rate"]),
+                    epochs=int(row["epochs"]),
+                    seconds=float(row["seconds"]),
+                    pretraining_epochs=int(row["pretraining_epochs"]),
+                    pretraining_seconds=float(row["pretraining_seconds"]),
+                    per_image=row["per_image"],
+                )
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: the row {row} cannot be read ({error})") from None
+    keys = [(cell.labels, cell.draw, cell.method) for cell in cells]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice:
+        raise ValueError(f"{path}: {twice[0]} labels, draw {twice[1]}, {twice[2]} stands twice")
+    return cells
+
+
+def _read_table(path: Path) -> dict[str, dict[str, str]]:
+    rows = _rows(path)
+    needed = ("id", "group", *SCORES, *(f"{name}_px" for name in DIAMETERS))
+    absent = [name for name in needed if not rows or name not in rows[0]]
+    if absent:
+        raise ValueError(f"{path} has no {', '.join(absent)}")
+    return {row["id"]: row for row in rows}
+
+
+def _method_runs(cells: list[Cell], ids: tuple[str, ...], tables: list[dict[str, dict[str, str]]]) -> MethodRuns:
+    optional = [f"{name}_mm" for name in DIAMETERS]
+    names = [*SCORES, *(f"{name}_px" for name in DIAMETERS)]
+    names += [name for name in optional if all(name in table[ids[0]] for table in tables)]
+    values = {}
+    for name in names:
+        try:
+            values[name] = np.array(
+                [[float(table[identity][name] or math.nan) for identity in ids] for table in tables]
+            )
+        except ValueError as error:
+            raise ValueError(f"{cells[0].labels} labels, {cells[0].method}: `{name}`: {error}") from None
+    return MethodRuns(tuple(cells), ids, tuple(tables[0][identity]["group"] for identity in ids), values)
+
+
+def _unfinished(folder: Path, cells: Sequence[Cell]) -> list[str]:
+    """Draws of a label set that one method has and another has not; folders of cells that are not in `cells.csv`."""
+    finished = {(cell.labels, cell.draw, cell.method) for cell in cells}
+    begun = set()
+    for path in folder.glob("labels_*/draw_*/*"):
+        labels, draw, method = path.relative_to(folder).parts
+        if path.is_dir() and draw.removeprefix("draw_").isdigit():
+            begun.add((labels.removeprefix("labels_"), int(draw.removeprefix("draw_")), method))
+    everything = finished | begun
+    methods = dict.fromkeys([cell.method for cell in cells] + sorted(method for *_, method in everything))
+    found = []
+    for labels in sorted({labels for labels, *_ in everything}, key=label_order):
+        draws = sorted({draw for own, draw, _ in everything if own == labels})
+        for method in methods:
+            absent = [draw for draw in draws if (labels, draw, method) not in finished]
+            if absent:
+                started = [str(draw) for draw in absent if (labels, draw, method) in begun]
+                state = f"begun: {', '.join(started)}" if started else "not begun, or not planned"
+                numbers = ", ".join(map(str, absent))
+                found.append(f"{labels} labels, {method}: no finished cell of draw {numbers} ({state})")
+    return found
+
+
+def _absent_files(folder: Path, cells: Sequence[Cell]) -> list[str]:
+    """Logs and sidecars that figures and sources would need."""
+    wanted = [cell.folder / "final" / name for cell in cells for name in ("train.csv", "model.json", "run.log")]
+    wanted += [cell.folder / "evaluation" / "run.log" for cell in cells]
+    for method in dict.fromkeys(cell.method for cell in cells if cell.pretraining_epochs):
+        wanted += [Path("pretraining", method, name) for name in ("training.csv", "unet.json", "run.log")]
+    return [f"{path.as_posix()}: not there" for path in wanted if not (folder / path).is_file()]
+
+
+def _facts(sidecar: Path) -> dict[str, object]:
+    if not sidecar.is_file():
+        return {}
+    facts = json.loads(sidecar.read_text(encoding="utf-8"))
+    return {name: facts[name] for name in FACTS if facts.get(name) is not None}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,98 @@
+"""A study's folder, made by hand: two methods on two draws of 18 labels, three images of 30 x 40 pixels."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cmunet_monai.report import command
+
+IDS = ["a", "b", "c"]
+SCORES = ["dice", "cl_dice", "iou", "modified_hausdorff_px", "add_px", "pointwise_diameter_error_px", "unmatched_share"]
+COLUMNS = ["id", "group", *SCORES, "artery_diameter_px", "artery_diameter_reference_px"]
+
+
+def write_rows(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+class StudyFolder:
+    """Writes cells as a study does; `cells.csv` lists all that were added and not dropped."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.cells = []
+
+    def add(self, method, draw, dice, *, labels="18", label_draw=None, distance=1.0, diameters=(2.0, 3.0, 4.0)):
+        cell = self.folder / f"labels_{labels}" / f"draw_{draw}" / method
+        rows = []
+        for name, value, diameter in zip(IDS, dice, diameters, strict=True):
+            row = dict.fromkeys(SCORES, 0.0) | {"dice": value, "modified_hausdorff_px": distance if value else ""}
+            lengths = {"artery_diameter_px": diameter if value else "", "artery_diameter_reference_px": diameter + 0.5}
+            rows.append({"id": name, "group": name} | row | lengths)
+            for kind in ("masks", "overlays"):
+                path = cell / "evaluation" / kind / f"{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full((30, 40), 60, np.uint8)).save(path)
+        write_rows(cell / "evaluation" / "per_image.csv", rows)
+        write_rows(cell / "final" / "train.csv", [{"epoch": 1, "loss": 1.5, "seconds": 4}])
+        (cell / "final" / "model.json").write_text(json.dumps({"sha256": f"{draw}" * 64, "git_revision": "abc123"}))
+        for part in ("final", "evaluation"):
+            (cell / part / "run.log").write_text(
+                f"$ /opt/secret/bin/python -m monai.bundle run --seed {draw}\nlog\n$ again\n"
+            )
+        write_rows(cell / "choice" / "rate_0.002" / "fold_0" / "validation.csv", [{"epoch": 5, "mean_dice": 0.4}])
+        facts = {"labels": labels, "draw": draw, "label_draw": draw if label_draw is None else label_draw}
+        facts |= {"method": method, "learning_rate": 0.002, "dice_in_folds_at_0.002": 0.4, "epochs": 60}
+        facts |= {"seconds": 100.0 + draw, "pretraining_epochs": 0, "pretraining_seconds": 0.0}
+        facts["per_image"] = (cell / "evaluation" / "per_image.csv").relative_to(self.folder).as_posix()
+        if method != "none":
+            facts |= {"pretraining_epochs": 2, "pretraining_seconds": 600.0}
+            run = self.folder / "pretraining" / method
+            write_rows(run / "training.csv", [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}])
+            (run / "unet.json").write_text("{}")
+            (run / "run.log").write_text("$ python -m monai.bundle run\n")
+            (run / "reconstructions").mkdir(exist_ok=True)
+            Image.fromarray(np.full((8, 8), 90, np.uint8)).save(
+                run / "reconstructions" / "reconstruction_epoch_0002.png"
+            )
+        self.cells.append(facts)
+        write_rows(self.folder / "cells.csv", self.cells)
+
+    def drop(self, method, draw, labels="18"):
+        """The cell is no longer finished; its folder stays."""
+        gone = (labels, draw, method)
+        self.cells = [cell for cell in self.cells if (cell["labels"], cell["draw"], cell["method"]) != gone]
+        write_rows(self.folder / "cells.csv", self.cells)
+
+    def per_image(self, method, draw, labels="18"):
+        return self.folder / f"labels_{labels}" / f"draw_{draw}" / method / "evaluation" / "per_image.csv"
+
+
+@pytest.fixture
+def drawn():
+    """Asks for real figures, which take seconds."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """One white pixel for each figure, unless the test asks for `drawn`."""
+    if "drawn" not in request.fixturenames:
+        pixel = Image.fromarray(np.full((1, 1), 255, np.uint8))
+        monkeypatch.setattr(command, "save", lambda _, path: pixel.save(path))
+
+
+@pytest.fixture
+def study(tmp_path):
+    made = StudyFolder(tmp_path / "study")
+    made.add("none", 0, [0.5, 0.6, 0.7])
+    made.add("cm_unet", 0, [0.6, 0.7, 0.8])
+    made.add("none", 1, [0.4, 0.5, 0.6])
+    made.add("cm_unet", 1, [0.6, 0.7, 0.0], distance=2.0)
+    return made

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+
+from cmunet_monai.report.study_runs import (
+    diameter_unit,
+    first_command,
+    largest_diagonal,
+    mean_curve,
+    read_runs,
+    sources,
+    validation_dice,
+)
+
+
+def test_images_are_matched_by_id_not_by_order(study):
+    path = study.per_image("cm_unet", 0)
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *reversed(lines)]) + "\n")
+    assert read_runs(study.folder).runs["18", "cm_unet"].tables["dice"][0].tolist() == [0.6, 0.7, 0.8]
+
+
+def test_runs_on_other_images_are_refused(study):
+    path = study.per_image("cm_unet", 0)
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(ValueError, match="other images"):
+        read_runs(study.folder)
+
+
+def test_label_sets_stand_in_the_order_of_their_numbers_and_named_ones_last(study):
+    for labels in ("all", "200", "50"):
+        study.add("none", 0, [0.5, 0.6, 0.7], labels=labels)
+    assert read_runs(study.folder).labels == ("18", "50", "200", "all")
+
+
+def test_a_whole_study_misses_nothing(study):
+    assert read_runs(study.folder).missing == ()
+
+
+def test_a_cell_that_is_begun_and_one_that_is_not_are_told_apart(study):
+    study.drop("cm_unet", 1)
+    study.add("mae", 0, [0.5, 0.5, 0.5])
+    assert read_runs(study.folder).missing == (
+        "18 labels, cm_unet: no finished cell of draw 1 (begun: 1)",
+        "18 labels, mae: no finished cell of draw 1 (not begun, or not planned)",
+    )
+
+
+def test_files_that_are_not_there_are_named_and_a_cell_without_its_table_is_left_out(study):
+    study.per_image("cm_unet", 1).unlink()
+    (study.folder / "labels_18/draw_0/none/final/model.json").unlink()
+    (study.folder / "pretraining/cm_unet/training.csv").unlink()
+    found = read_runs(study.folder)
+    assert [cell.draw for cell in found.runs["18", "cm_unet"].cells] == [0]
+    assert "labels_18/draw_1/cm_unet/evaluation/per_image.csv: not there, the cell is left out" in found.missing
+    assert "labels_18/draw_0/none/final/model.json: not there" in found.missing
+    assert "pretraining/cm_unet/training.csv: not there" in found.missing
+
+
+def test_what_cannot_be_read_is_named(study):
+    with pytest.raises(FileNotFoundError, match=r"cells\.csv is not there"):
+        read_runs(study.folder / "labels_18")
+    cells = study.folder / "cells.csv"
+    whole = cells.read_text()
+    cells.write_text(whole.replace("label_draw", "other"))
+    with pytest.raises(ValueError, match=r"cells\.csv lacks label_draw"):
+        read_runs(study.folder)
+    cells.write_text(whole + whole.splitlines()[1] + "\n")
+    with pytest.raises(ValueError, match="18 labels, draw 0, none stands twice"):
+        read_runs(study.folder)
+    cells.write_text(whole.replace(",60,", ",sixty,", 1))
+    with pytest.raises(ValueError, match="sixty"):
+        read_runs(study.folder)
+    cells.write_text(whole)
+    table = study.per_image("none", 0)
+    table.write_text(table.read_text().replace("unmatched_share", "other"))
+    with pytest.raises(ValueError, match="has no unmatched_share"):
+        read_runs(study.folder)
+    for path in study.folder.rglob("per_image.csv"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="no table"):
+        read_runs(study.folder)
+
+
+def test_the_largest_saved_mask_gives_the_diagonal(study):
+    assert largest_diagonal(read_runs(study.folder)) == 50
+
+
+def test_diameters_are_in_mm_only_where_every_image_has_them(study):
+    assert diameter_unit(read_runs(study.folder)) == "px"
+    for path in study.folder.rglob("per_image.csv"):
+        header, *lines = path.read_text().splitlines()
+        columns = header.split(",")
+        names = ("artery_diameter_px", "artery_diameter_reference_px")
+        added = [",".join(line.split(",")[columns.index(name)] for name in names) for line in lines]
+        header += ",artery_diameter_mm,artery_diameter_reference_mm"
+        path.write_text(
+            "\n".join([header, *(f"{line},{more}" for line, more in zip(lines, added, strict=True))]) + "\n"
+        )
+    assert diameter_unit(read_runs(study.folder)) == "mm"
+    path = study.per_image("none", 0)
+    path.write_text(path.read_text().replace(",2.5\n", ",\n", 1))
+    assert diameter_unit(read_runs(study.folder)) == "px"
+
+
+def test_a_mean_curve_has_the_epochs_that_all_curves_have():
+    first = (np.array([1.0, 2.0, 3.0]), np.array([4.0, 2.0, 1.0]))
+    second = (np.array([2.0, 3.0]), np.array([4.0, 2.0]))
+    epochs, values = mean_curve([first, None, second])
+    assert epochs.tolist() == [2, 3]
+    assert values.tolist() == [3, 1.5]
+    assert mean_curve([None]) is None
+
+
+def test_validation_is_of_the_chosen_rate(study):
+    found = read_runs(study.folder)
+    epochs, dice = validation_dice(found, found.runs["18", "none"])
+    assert (epochs.tolist(), dice.tolist()) == ([5], [0.4])
+
+
+def test_every_cell_has_its_table_its_command_and_the_facts_of_its_weights(study):
+    found = {source.run: source for source in sources(read_runs(study.folder))}
+    assert next(iter(found)) == "pre-training cm_unet"
+    assert len(found) == 1 + 4 * 2
+    fit = found["18 labels, draw 1, cm_unet: final fit"]
+    assert fit.facts == {"sha256": "1" * 64, "git_revision": "abc123"}
+    assert fit.command == "python -m monai.bundle run --seed 1"
+    evaluation = found["18 labels, draw 1, cm_unet: evaluation"]
+    assert evaluation.file == "labels_18/draw_1/cm_unet/evaluation/per_image.csv"
+
+
+def test_commands_keep_relative_paths_and_the_last_two_parts_of_absolute_ones(tmp_path):
+    log = tmp_path / "run.log"
+    log.write_text(
+        "$ /opt/jane/env/bin/python -m monai.bundle run "
+        "--config_file ['bundles/a/configs/train.json', '/opt/jane/b/c.json']"
+        " --dataset_dir /data/hospital/frames --x C:\\Users\\jane\\out\\run --rate 0.002 --seed 1/3\n"
+    )
+    assert first_command(log) == (
+        "python -m monai.bundle run --config_file ['bundles/a/configs/train.json', '…/b/c.json']"
+        " --dataset_dir …/hospital/frames --x …/out\\run --rate 0.002 --seed 1/3"
+    )
+    assert first_command(tmp_path / "absent.log") == ""
