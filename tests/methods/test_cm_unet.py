@@ -137,18 +137,10 @@ def test_a_perfect_normalised_reconstruction_is_shown_in_each_patch_own_scale():
 
 
 @pytest.mark.parametrize("embedding", ["pooled", "flattened"])
-def test_the_loss_falls_on_one_batch(embedding):
+def test_the_loss_falls_on_one_batch(embedding, train_on):
     method = make_method(embedding)
     views = make_views()
-    optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(40):
-        optimizer.zero_grad()
-        loss = method(views)["loss"]
-        loss.backward()
-        optimizer.step()
-        method.after_step()
-        losses.append(loss.item())
+    losses = train_on(method, views, learning_rate=3e-3, steps=40)
     assert losses[-1] < 0.6 * losses[0]
 
 

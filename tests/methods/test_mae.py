@@ -85,17 +85,10 @@ def test_every_trained_parameter_has_a_gradient():
         assert (parameter.grad is not None) == (not name.startswith("network.head")), name
 
 
-def test_the_loss_falls_on_one_batch():
+def test_the_loss_falls_on_one_batch(train_on):
     method = make_method()
     views = make_views()
-    optimizer = torch.optim.AdamW(method.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss = method(views)["loss"]
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = train_on(method, views, learning_rate=1e-2, steps=60)
     assert losses[-1] < 0.6 * losses[0]
 
 

@@ -37,18 +37,11 @@ def test_an_image_without_vessels_has_a_finite_loss():
     assert torch.isfinite(losses["loss"])
 
 
-def test_the_loss_falls_on_one_batch():
+def test_the_loss_falls_on_one_batch(train_on):
     method = make_method()
     image = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     views = {"image": image, "prior": (image < -1).float()}
-    optimizer = torch.optim.AdamW(method.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss = method(views)["loss"]
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = train_on(method, views, learning_rate=1e-2, steps=60)
     assert losses[-1] < 0.5 * losses[0]
 
 
