@@ -6,6 +6,7 @@ pseudonyms beside it, are therefore kept apart from the data, in files that only
 
 import csv
 import hmac
+import logging
 import os
 import secrets
 import stat
@@ -15,6 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from cmunet_monai.atomic import write_csv_atomic
+
+logger = logging.getLogger(__name__)
 
 KEY_BYTES = 32
 _SHIFT_DAYS = (365, 3650)
@@ -48,8 +51,11 @@ class Pseudonyms:
         path = Path(key_file)
         if path.resolve().is_relative_to(Path(output).resolve()):
             raise ValueError(f"the key {path} lies in the output folder {output}: keep it apart from the data")
+        if path.is_dir():
+            raise ValueError(f"the key {path} is a folder: name a file")
         if not path.exists():
             _write_key(path)
+            logger.info("made a new key at %s", path)
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             raise ValueError(f"the key {path} can be read by others (mode {mode:o}): chmod 600 it")

@@ -100,3 +100,9 @@ def test_a_file_name_that_is_no_text_is_mapped_too(names):
     name = b"caf\xe9".decode("utf-8", "surrogateescape")
     assert names.source(name) != names.source("cafe")
     assert "caf\\udce9" in write_map(names, {names.source(name): name}).read_text()
+
+
+def test_a_key_that_is_a_folder_is_named(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="is a folder: name a file"):
+        Pseudonyms.open(tmp_path / "folder", output=tmp_path / "out")

@@ -10,19 +10,22 @@ from cmunet_monai.readers.xa_run import XARun, read_frames
 Frames = Literal["all", "fullest", "measure"] | Sequence[int]
 
 
-def check_frames(frames: Frames) -> Frames:
-    """`frames` as it is, numbers as a tuple.
+def check_frames(frames: Frames | int) -> Frames:
+    """`frames` as it is; numbers, or one number, as a tuple.
 
     Raises:
-        ValueError: for another word, or no number.
+        ValueError: for another word, no number, one that is negative, no whole number, or there twice.
     """
     if isinstance(frames, str):
         if frames not in ("all", "fullest", "measure"):
             raise ValueError(f"`frames` must be `all`, `fullest`, `measure` or numbers of frames, got {frames!r}")
         return frames
-    if not frames:
+    numbers = (frames,) if isinstance(frames, int) else tuple(frames)
+    if not numbers:
         raise ValueError("`frames` must name at least one frame, got none")
-    return tuple(int(number) for number in frames)
+    if any(type(number) is not int or number < 0 for number in numbers) or len(set(numbers)) < len(numbers):
+        raise ValueError(f"`frames` must be different whole numbers from 0, got {list(numbers)}")
+    return numbers
 
 
 def choose_frames(

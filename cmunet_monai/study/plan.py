@@ -78,6 +78,7 @@ class Study:
         pretraining: of the methods that the study pre-trains, on the list `pretraining` of the first draw.
         configs: files below the bundle's `configs/`, for training; `evaluate.json` takes the place of the first.
         overrides: further settings of every fine-tuning and evaluation, the same for all methods.
+        finetuning_overrides: further settings of every fine-tuning, which an evaluation does not know (`batch_size`).
     """
 
     bundle_root: Path
@@ -90,6 +91,7 @@ class Study:
     pretraining: Pretraining | None = None
     configs: tuple[str, ...] = ("train.json", "compact.json")
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    finetuning_overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def first_draw(self) -> Path:
@@ -179,8 +181,10 @@ def _read(name: str, value: Any, where: str) -> Any:
     expected, fits, read = KINDS[name]
     if not fits(value):
         raise ValueError(f"`{where}` must be {expected}, got {json.dumps(value)}")
-    if name in ("overrides", "pretraining_overrides"):
-        taken = sorted(set(value) & set(SET_BY_THE_STUDY) - ({"max_epochs"} if "pretraining" in where else set()))
+    if name.endswith("overrides"):
+        # the study sets no epochs of a pre-training, and a method may have its own in the final fit
+        free = {"max_epochs"} if where.startswith(("pretraining.", "methods.")) else set()
+        taken = sorted(set(value) & set(SET_BY_THE_STUDY) - free)
         if taken:
             raise ValueError(f"`{where}` may not hold {', '.join(taken)}, which the study sets itself")
     return read(value)

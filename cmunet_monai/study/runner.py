@@ -4,6 +4,7 @@ import csv
 import fcntl
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,7 +87,8 @@ def run_bundle(configs: list[Path], overrides: Overrides) -> None:
     with (output / "run.log").open("a", encoding="utf-8") as log:
         log.write(f"$ {' '.join(command)}\n")
         log.flush()
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+        # it inherits the study's lock: should the study be killed, none begins beside this run
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False, close_fds=False).returncode
     if code:
         raise RuntimeError(f"a run failed with exit code {code}: see {output / 'run.log'}, then run the study again")
 
@@ -165,7 +167,11 @@ def _alone(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BlockingIOError(f"another process is at work on this study ({path} is locked)") from error
+            raise BlockingIOError(
+                f"another process is at work on this study ({path} is locked): a second one, or a run of one that was "
+                "killed; wait for it or end it"
+            ) from error
+        os.set_inheritable(file.fileno(), True)
         yield
 
 
@@ -259,7 +265,7 @@ def _validated_dice(study: Study, cell: Cell, fold: int, rate: float, start: Ove
 def finetuning_run(study: Study, output: Path, datalist: Path, **settings: Any) -> BundleRun:
     """A fine-tuning with the study's common settings."""
     configs = [study.bundle_root / "configs" / name for name in study.configs]
-    return BundleRun(output, configs, {**_common(study, output, datalist), **settings})
+    return BundleRun(output, configs, {**_common(study, output, datalist), **study.finetuning_overrides, **settings})
 
 
 def _evaluation_run(study: Study, output: Path, datalist: Path, weights: Path) -> BundleRun:

@@ -2,12 +2,14 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cmunet_monai.pseudonyms import Pseudonyms, map_file
 from cmunet_monai.readers import list_frames
+from cmunet_monai.readers.xa_run import read_run
 from data_prep.synthetic.cine import synthesize_cine
 from data_prep.synthetic.xa_file import XAFacts, write_xa
 
@@ -100,7 +102,7 @@ def test_frames_are_all_or_those_named(exported, key, caplog):
     assert len({row["id"] for row in every}) == len(every)
     named = [row for row in list_frames(exported, key=key, frames=[3, 15, 16]) if "frame_index" in row]
     assert sorted(row["frame_index"] for row in named) == [3, 3, 15, 15]
-    assert "no frames [16]: it has 16" in caplog.text
+    assert "there is no frame 16, it has 16" in caplog.text
 
 
 def test_dicom_without_a_key_or_without_a_usable_frame_is_named(exported, tmp_path):
@@ -110,3 +112,65 @@ def test_dicom_without_a_key_or_without_a_usable_frame_is_named(exported, tmp_pa
     (tmp_path / "cut" / "x").write_bytes((exported / "copy.dcm").read_bytes()[:4000])
     with pytest.raises(FileNotFoundError, match="its 1 DICOM files were passed over, see the log"):
         list_frames(tmp_path / "cut", key=tmp_path / "key")
+
+
+def test_a_damaged_copy_does_not_stand_for_a_whole_one(exported, key, tmp_path):
+    whole, folder = exported / "copy.dcm", tmp_path / "copies"
+    folder.mkdir()
+    (folder / "b.dcm").write_bytes(whole.read_bytes())
+    (folder / "a.dcm").write_bytes(whole.read_bytes()[:-5000])  # the last frame is cut
+    (row,) = list_frames(folder, key=key, frames=[15])
+    assert row["image"] == str(folder / "b.dcm")
+
+
+def test_a_file_that_cannot_be_opened_is_logged_by_its_pseudonym(exported, key, caplog, monkeypatch):
+    def refuse(self, *arguments, **settings):
+        if self.name == "none":
+            raise PermissionError(13, "Permission denied", str(self))
+        return original(self, *arguments, **settings)
+
+    original = Path.open
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("cmunet_monai.readers.frame_folder.read_run", opening(read_run))
+    rows = list_frames(exported, key=key)
+    assert len(rows) == 3
+    file = Pseudonyms.open(key, output=exported).source("none")
+    assert f"{file} passed over: it cannot be read (PermissionError)" in caplog.text
+    assert str(exported / "none") not in caplog.text
+
+
+def opening(read):
+    """`read_run` of a path that is opened by `Path.open`."""
+
+    def read_opened(path, **settings):
+        with path.open("rb") as stream:
+            return read(stream, **settings)
+
+    return read_opened
+
+
+@pytest.mark.parametrize(
+    "frames, message",
+    [
+        ("best", "`all`, `fullest`, `measure` or numbers"),
+        ([], "at least one"),
+        ([5, 5], r"different whole numbers from 0, got \[5, 5\]"),
+        ([-1], "whole numbers from 0"),
+        ([1.0], "whole numbers from 0"),
+        ([True], "whole numbers from 0"),
+        (["a"], "whole numbers from 0"),
+    ],
+)
+def test_frames_that_cannot_be_are_named(exported, key, frames, message):
+    with pytest.raises(ValueError, match=message):
+        list_frames(exported, key=key, frames=frames)
+
+
+def test_one_number_is_one_frame(exported, key):
+    assert {row["frame_index"] for row in list_frames(exported, key=key, frames=3) if "frame_index" in row} == {3}
+
+
+def test_a_run_that_looks_inverted_is_taken_with_a_warning(exported, key, caplog, monkeypatch):
+    monkeypatch.setattr("cmunet_monai.readers.frame_folder.contrast_may_be_bright", lambda frames: len(frames) == 8)
+    assert len(list_frames(exported, key=key)) == 3
+    assert "looks as if its contrast were bright" in caplog.text

@@ -1,5 +1,6 @@
 import csv
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -305,6 +306,33 @@ def test_overrides_that_the_study_sets_itself_are_refused(plan):
         read_study(plan)
 
 
+def test_options_of_fine_tuning_alone_do_not_reach_the_evaluation(plan):
+    change(plan, finetuning_overrides={"batch_size": 4})
+    runs = Runs(lambda _: 0.5)
+    run_study(read_study(plan), run=runs)
+    assert {call.get("batch_size") for name, call in runs.calls if name == "train.json"} == {4}
+    assert {call.get("batch_size") for name, call in runs.calls if name == "evaluate.json"} == {None}
+
+
+def test_a_run_that_outlives_its_study_keeps_the_next_one_away(plan, monkeypatch):
+    """The child holds the lock that it inherited when the study's own handle is gone."""
+    children = []
+
+    def killed(configs, overrides):
+        children.append(subprocess.Popen(["sleep", "60"], close_fds=False))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(read_study(plan), run=killed)
+    try:
+        with pytest.raises(BlockingIOError, match="a run of one that was killed"):
+            run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    finally:
+        children[0].kill()
+        children[0].wait()
+    assert run_study(read_study(plan), run=Runs(lambda _: 0.5))
+
+
 def test_weights_made_anew_under_the_same_name_are_noticed(plan):
     run_study(read_study(plan), run=Runs(lambda _: 0.5))
     (plan.parent / "unet.safetensors").write_bytes(b"new")
@@ -354,6 +382,7 @@ def test_a_setting_of_a_label_set_of_another_kind_is_named(plan, name, value, ex
         ({"overlays": [], "weights": "a"}, "both `weights` and `overlays`"),
         ({"overlays": [], "needs": {"a": "b"}}, r"`methods\.m\.needs` must be an object of options"),
         ({"overlays": [], "pretraining_overrides": {"seed": 3}}, "may not hold seed"),
+        ({"finetuning_overrides": {"output_dir": "a", "max_epochs": 3}}, "may not hold output_dir, which"),
     ],
 )
 def test_a_mistake_in_a_method_is_named(plan, method, message):
