@@ -62,14 +62,14 @@ class RandLocalPixelShuffled(MapTransform, Randomizable):
         keys: frames, (1, H, W), drawn for apart. What comes out is a float32 tensor of the same shape.
         prob: probability that a frame is shuffled.
         windows: their number. Their sides grow with the frame's: from 128 pixels on each pixel lies under two to three
-            of them at any size, and the time grows with the area (about 5 ms at 160 x 160).
+            of them at any size, and the time grows with the area (about 6 ms at 160 x 160).
         largest_share: see `random_small_windows`; height and width of each window are drawn from 1 pixel to this.
         allow_missing_keys: as in MONAI.
     Raises:
         ValueError: if a frame is not (1, H, W) or holds a value that is not finite, or for settings out of range.
-    Source: Zhou et al. 2021, local pixel shuffling; probability and overlaps as in the authors' code. Deviations: windows
-        of up to 1/25 of the side, as in the 2D code of Challier et al. 2025 (theirs 1/10 of 64 voxels), and 5,000, which
-        cover a pixel about as often as theirs a voxel, 1.9 times (10,000 in both codes).
+    Source: Zhou et al. 2021, local pixel shuffling; probability and overlaps as in the authors' code. Deviations:
+        windows of up to 1/25 of the side, as in the 2D code of Challier et al. 2025 (theirs 1/10 of 64 voxels), and
+        5,000 (10,000 in both codes), which cover a pixel about as often as theirs cover a voxel, 1.9 times.
     """
 
     def __init__(

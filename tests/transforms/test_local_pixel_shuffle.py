@@ -84,7 +84,7 @@ def test_at_any_size_a_pixel_lies_under_two_to_three_windows(size):
 def test_pixels_move_no_further_than_a_window_reaches():
     image = torch.from_numpy(numbered(160, 160)[None])
     shuffled = RandLocalPixelShuffled("image", prob=1).set_random_state(0)({"image": image})["image"]
-    # sides of 1 to 6, 12.25 pixels a window, 2.4 windows a pixel: exp(-2.4) = 9% lie under none, some come to their place
+    # sides of 1 to 6, 12.25 pixels a window, 2.4 windows a pixel: exp(-2.4) = 9% lie under none, others stay by chance
     assert 0.09 < (shuffled == image).float().mean() < 0.3
     rows, columns = np.divmod(shuffled[0].numpy().astype(int), 160)
     at = np.indices((160, 160))
