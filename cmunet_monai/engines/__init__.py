@@ -1,6 +1,6 @@
 """Training loops, schedules, seeded data and processes."""
 
-from cmunet_monai.engines.distributed import local_device, start_process_group
+from cmunet_monai.engines.distributed import local_device, start_process_group, stop_process_group
 from cmunet_monai.engines.pretrainer import Pretrainer
 from cmunet_monai.engines.schedules import adamw, learning_rate_for_batch, one_cycle, warmup_cosine
 from cmunet_monai.engines.seeding import SeededCacheDataset
@@ -16,5 +16,6 @@ __all__ = [
     "one_cycle",
     "start_from",
     "start_process_group",
+    "stop_process_group",
     "warmup_cosine",
 ]

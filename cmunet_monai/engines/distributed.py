@@ -21,6 +21,12 @@ def start_process_group() -> None:
         torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
+def stop_process_group() -> None:
+    """Leave the process group when all processes have come to their end: none tears down what another still uses."""
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
 def local_device() -> torch.device:
     """This process' own GPU, or the CPU where there is none."""
     if not torch.cuda.is_available():
