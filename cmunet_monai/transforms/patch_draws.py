@@ -8,6 +8,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 from torch import Tensor
 
+from cmunet_monai.transforms.patch_mask import patch_grid
+
 
 class RandPatchDrawsd(MapTransform, Randomizable):
     """Draw uniform numbers for each patch of an image.
@@ -42,11 +44,6 @@ class RandPatchDrawsd(MapTransform, Randomizable):
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         row = dict(data)
         for key in self.key_iterator(row):
-            height, width = row[key].shape[-2:]
-            if height % self.patch_size or width % self.patch_size:
-                raise ValueError(
-                    f"`{key}` must have sides in multiples of the patch size {self.patch_size}, got {height} x {width}"
-                )
-            shape = (self.number, height // self.patch_size, width // self.patch_size)
+            shape = (self.number, *patch_grid(row, key, self.patch_size))
             row[self.draws_key] = torch.from_numpy(self.R.random_sample(shape).astype(np.float32))
         return row

@@ -19,6 +19,18 @@ def random_patch_mask(rows: int, columns: int, ratio: float, generator: np.rando
     return torch.from_numpy(mask.reshape(1, rows, columns))
 
 
+def patch_grid(row: Mapping[Hashable, Tensor], key: Hashable, patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches of the image (C, H, W) under a key.
+
+    Raises:
+        ValueError: if a side of the image is no multiple of `patch_size`.
+    """
+    height, width = row[key].shape[-2:]
+    if height % patch_size or width % patch_size:
+        raise ValueError(f"`{key}` must have sides in multiples of the patch size {patch_size}, got {height} x {width}")
+    return height // patch_size, width // patch_size
+
+
 class RandPatchMaskd(MapTransform, Randomizable):
     """Draw one mask of hidden patches for each image.
 
@@ -51,11 +63,5 @@ class RandPatchMaskd(MapTransform, Randomizable):
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         row = dict(data)
         for key in self.key_iterator(row):
-            height, width = row[key].shape[-2:]
-            if height % self.patch_size or width % self.patch_size:
-                raise ValueError(
-                    f"`{key}` must have sides in multiples of the patch size {self.patch_size}, got {height} x {width}"
-                )
-            sides = (height // self.patch_size, width // self.patch_size)
-            row[self.mask_key] = random_patch_mask(*sides, self.ratio, self.R)
+            row[self.mask_key] = random_patch_mask(*patch_grid(row, key, self.patch_size), self.ratio, self.R)
         return row
