@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
@@ -30,6 +31,7 @@ from data_prep.__main__ import main
 from data_prep.datalist import validate_datalist
 from data_prep.deidentification.rules import table_actions
 from data_prep.ingestion.frames import CHOICES, as_nifti, cardiac_phase
+from data_prep.ingestion.pool import Lost
 from data_prep.synthetic.cine import synthesize_cine
 from data_prep.synthetic.xa_file import TRANSFER_SYNTAX_NAMES, write_xa
 
@@ -283,9 +285,16 @@ def test_swapped_names_lose_nothing(tmp_path):
     assert len(validate_datalist(tmp_path / "data" / "datalist.json").lists["pretraining"]) == 2
 
 
-def test_a_time_limit_that_was_too_short_is_no_last_word(tmp_path):
+def test_a_file_given_up_for_its_time_is_tried_again(tmp_path, monkeypatch):
     write_xa(tmp_path / "export" / "a", make_cine(0, 0).frames, facts_of(0, 0))
-    assert ingest(tmp_path / "export", tmp_path / "data", "--seconds", "0.001") == 0
+
+    @contextmanager
+    def too_slow(*_args, **_settings):
+        yield lambda _, tasks: ((task, Lost("it took longer than 1 s and was given up")) for task in tasks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("data_prep.ingestion.archive.processes", too_slow)
+        assert ingest(tmp_path / "export", tmp_path / "data") == 0
     assert [row["status"] for row in files_of(tmp_path / "data")] == ["failed"]
     assert ingest(tmp_path / "export", tmp_path / "data") == 0
     assert [row["status"] for row in files_of(tmp_path / "data")] == ["kept"]
