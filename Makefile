@@ -60,17 +60,17 @@ FINETUNING_EPOCHS ?= 30
 RUN := $(VENV_PYTHON) -m monai.bundle run
 CHECK := $(VENV_PYTHON) -m cmunet_monai check
 DEMO_DATA = --dataset_dir $(DEMO)/data --datalist $(DEMO)/splits/final.json
-# `configs BUNDLE, CONFIG`: that config of the bundle with the overlay for small machines
-configs = --bundle_root $(1) --config_file "['$(1)/configs/$(2).json','$(1)/configs/compact.json']"
+segmentation = --bundle_root $(SEGMENTATION) --config_file $(SEGMENTATION)/configs/$(1).json
 
-PRETRAIN = $(call configs,$(PRETRAINING),train) $(DEMO_DATA) \
+PRETRAIN = --bundle_root $(PRETRAINING) \
+	--config_file "['$(PRETRAINING)/configs/train.json','$(PRETRAINING)/configs/compact.json']" $(DEMO_DATA) \
 	--output_dir $(DEMO)/pretraining --max_epochs $(PRETRAINING_EPOCHS)
-FINETUNE = $(call configs,$(SEGMENTATION),train) $(DEMO_DATA) \
+FINETUNE = $(call segmentation,train) $(DEMO_DATA) \
 	--pretrained_weights $(DEMO)/pretraining/unet.safetensors \
 	--output_dir $(DEMO)/segmentation --max_epochs $(FINETUNING_EPOCHS)
-EVALUATE = $(call configs,$(SEGMENTATION),evaluate) $(DEMO_DATA) \
+EVALUATE = $(call segmentation,evaluate) $(DEMO_DATA) \
 	--weights $(DEMO)/segmentation/model.safetensors --output_dir $(DEMO)/evaluation
-INFER = $(call configs,$(SEGMENTATION),inference) --dataset_dir $(DEMO)/data/images \
+INFER = $(call segmentation,inference) --dataset_dir $(DEMO)/data/images \
 	--weights $(DEMO)/segmentation/model.safetensors --output_dir $(DEMO)/inference
 
 demo: $(DEMO)/inference.done  ## Pre-train, fine-tune, evaluate and infer on synthetic angiograms (or DATA=DIR)

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 # verb -> (module whose `main(argv)` returns the exit code, what it does)
 VERBS = {
+    "predict": ("cmunet_monai.prediction.command", "find and measure the arteries in XA DICOM, NIfTI and PNG frames"),
     "check": ("cmunet_monai.check.command", "name every mistake in a bundle run before it starts"),
     "convert": ("cmunet_monai.networks.command", "turn a published checkpoint into weights of this package"),
+    "package": ("cmunet_monai.handover.package_command", "make one zip of a bundle and its weights for a partner"),
+    "verify": ("cmunet_monai.handover.verify_command", "judge such a zip before anything in it is run"),
     "study": ("cmunet_monai.study.command", "pre-train methods, fine-tune them on several draws of labelled images"),
     "report": ("cmunet_monai.report.command", "one page of a study: tables, paired tests, figures, sources"),
 }

@@ -12,6 +12,8 @@ import torch
 from monai.bundle.scripts import run
 from PIL import Image
 
+from cmunet_monai.networks import UNet, save_unet_weights
+
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 torch.set_num_threads(1)
 
@@ -69,3 +71,24 @@ def tiny_pretraining(tmp_path_factory) -> TinyPretraining:
         rows.append({"id": f"f{number}", "image": f"images/f{number}.png", "group": f"g{number}"})
     (folder / "datalist.json").write_text(json.dumps({"pretraining": rows}))
     return TinyPretraining(folder)
+
+
+@pytest.fixture(scope="session")
+def dark_detector(tmp_path_factory):
+    """Weights, set by hand, of a UNet of 4, 8 and 16 channels that marks every pixel darker than 1.5 standard
+    deviations below the mean."""
+    path = tmp_path_factory.mktemp("weights") / "dark.safetensors"
+    network = UNet(channels=(4, 8, 16))
+    state = {key: torch.zeros_like(value) for key, value in network.state_dict().items()}
+    for key in state:
+        if key.endswith("running_var") or (key.endswith(".weight") and state[key].ndim == 1):
+            state[key].fill_(1.0)
+    state["encoder.stages.0.0.weight"][0, 0, 1, 1] = -1.0  # channel 0 is the darkness; ReLU drops what is bright
+    state["encoder.stages.0.3.weight"][0, 0, 1, 1] = 1.0
+    state["decoder.stages.1.0.weight"][0, 4, 1, 1] = 1.0  # the skip comes after the upsampled channels
+    state["decoder.stages.1.3.weight"][0, 0, 1, 1] = 1.0
+    state["head.weight"][1, 0] = 50.0
+    state["head.bias"][1] = -75.0
+    network.load_state_dict(state)
+    save_unet_weights(network, path)
+    return path

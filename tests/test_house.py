@@ -109,9 +109,8 @@ def test_every_folder_of_code_is_a_package_that_gets_installed():
 def test_every_import_is_of_a_declared_package():
     """What is imported but not in setup.cfg works only as long as something else happens to bring it."""
     declared = {_normal(item.name) for item in _requirements()}
-    optional = {
-        _normal(item.name) for extra in ("dask", "dicom", "dicom-gpl", "mlflow") for item in _requirements(extra)
-    }
+    extras = ("dask", "dicom", "dicom-gpl", "handover", "mlflow", "runtimes")
+    optional = {_normal(item.name) for extra in extras for item in _requirements(extra)}
     provided = packages_distributions()
     undeclared = set()
     for path in _files():
@@ -137,7 +136,8 @@ def test_every_import_is_of_a_declared_package():
 def test_every_requirement_has_a_tested_version_within_its_bounds():
     pins = _pins()
     assert all(re.fullmatch(r"==[\w.]+", pin) for pin in pins.values()), "one exact version each, no local builds"
-    extras = [item for extra in ("dask", "dev", "dicom", "dicom-gpl") for item in _requirements(extra)]
+    names = ("dask", "dev", "dicom", "dicom-gpl", "handover", "runtimes")
+    extras = [item for extra in names for item in _requirements(extra)]
     for requirement in [*_requirements(), *extras]:
         if _normal(requirement.name) == "cmunet-monai":
             continue

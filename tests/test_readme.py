@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import nibabel
 from cmunet_monai.pseudonyms import Pseudonyms
 
 ROOT = Path(__file__).parents[1]
-TRAINING = re.compile(r"(train\.json','\$(?:PRE|SEG)/configs/compact\.json'\]\")")
+TRAINING = re.compile(r"(\$PRE/configs/compact\.json'\]\"|\$SEG/configs/train\.json)")
 
 
 def shown_commands(title):
@@ -49,11 +50,15 @@ def test_the_path_from_frames_to_masks_runs_as_shown(tmp_path):
     synthetic = synthetic.replace("--frames 64 --size 256", "--frames 24 --size 64 --frames-per-patient 1") + "\n"
     split = split.replace("--finetune-images 12", "--finetune-images 6")
     run(tmp_path, start, synthetic, split)
-    (tmp_path / "frames").symlink_to("data/images")
+    (tmp_path / "frames").mkdir()
+    for path in sorted((tmp_path / "data" / "images").iterdir())[:3]:
+        shutil.copy(path, tmp_path / "frames")
     said = run(tmp_path, start, pretrain, finetune, measure, infer)
+    (hand_over,) = shown_commands("Handing a model over")
+    run(tmp_path, hand_over.replace("-o results", "-o partner/results"))
     assert "starting from the pre-trained weights runs/pretraining/unet.safetensors" in said
-    frames = sorted(path.name for path in (tmp_path / "data" / "images").iterdir())
-    assert sorted(path.name for path in (tmp_path / "masks").glob("*.png")) == frames
+    frames = sorted(path.name for path in (tmp_path / "frames").iterdir())
+    assert sorted(path.name for path in (tmp_path / "results" / "masks").glob("*.png")) == frames
     with (tmp_path / "runs" / "evaluation" / "per_image.csv").open(newline="") as file:
         tested = json.loads((tmp_path / "splits" / "final.json").read_text())["test"]
         assert [row["id"] for row in csv.DictReader(file)] == [row["id"] for row in tested]
@@ -77,7 +82,7 @@ def test_the_path_from_an_export_to_a_trained_model_runs_as_shown(tmp_path):
     assert sidecar["pretrained_weights_sha256"] is not None
     run(tmp_path, start, infer)
     # the same frames as ingestion chose, under the same pseudonyms; also of runs that wait for a person
-    masks = {path.name.removesuffix(".nii.gz") for path in (tmp_path / "masks").glob("*.nii.gz")}
+    masks = {path.name.removesuffix(".nii.gz") for path in (tmp_path / "results" / "masks").glob("*.nii.gz")}
     assert masks >= {row["id"] for row in lists["training"] + lists["pretraining"]}
 
 

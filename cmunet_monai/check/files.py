@@ -129,11 +129,11 @@ def _check_frame_folders(config: MergedConfig, calls: Iterable[Call]) -> Iterato
     for call in calls:
         if call.function is list_frames:
             try:
-                folder = plain_value(config.parser, call.arguments.get("folder"))
+                folder = plain_value(config.parser, call.arguments.get("source"))
                 left_out = plain_value(config.parser, call.arguments.get("leave_out"))
             except NotPlain:
                 continue
-            if os.path.isdir(str(folder)):
+            if os.path.exists(str(folder)):
                 try:
                     find_frames(folder, leave_out=left_out)
                 except FileNotFoundError as error:

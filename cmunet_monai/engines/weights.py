@@ -2,10 +2,12 @@
 
 import logging
 import os
+from collections.abc import Sequence
 
 from torch import nn
 
-from cmunet_monai.networks import WeightsReport, load_unet_weights
+from cmunet_monai.networks import Ensemble, WeightsReport, load_unet_weights
+from cmunet_monai.networks.ensemble import Weights, weight_files
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +25,20 @@ def start_from(network: nn.Module, pretrained_weights: str | os.PathLike[str] | 
     return load_unet_weights(network, pretrained_weights)
 
 
-def load_trained(network: nn.Module, weights: str | os.PathLike[str]) -> WeightsReport:
-    """Load the weights of a trained segmentation model, all of them.
+def load_trained(network: nn.Module, weights: Weights | Sequence[Weights]) -> list[WeightsReport]:
+    """Load the weights of a trained segmentation model, all of them; of an `Ensemble`, a file for each member.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file and the network differ in any key or shape (a pre-trained UNet has no head).
     """
-    report = load_unet_weights(network, weights)
-    if report.missing or report.skipped:
-        raise ValueError(
-            f"{weights} is not a trained model of this network (same channels and configs as in training?): {report}"
-        )
-    return report
+    members = list(network.members) if isinstance(network, Ensemble) else [network]
+    reports = []
+    for member, file in zip(members, weight_files(weights), strict=True):
+        report = load_unet_weights(member, file)
+        if report.missing or report.skipped:
+            raise ValueError(
+                f"{file} is not a trained model of this network (same channels and configs as in training?): {report}"
+            )
+        reports.append(report)
+    return reports

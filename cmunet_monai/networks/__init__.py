@@ -1,6 +1,7 @@
 """The UNet, the heads of pre-training, and weights on disk."""
 
 from cmunet_monai.networks.convert import ConversionReport, convert_reference_weights
+from cmunet_monai.networks.ensemble import Ensemble, weights_digests
 from cmunet_monai.networks.heads import ProjectionHead
 from cmunet_monai.networks.sparse import encode_visible
 from cmunet_monai.networks.unet import UNet, UNetDecoder, UNetEncoder
@@ -8,6 +9,7 @@ from cmunet_monai.networks.weights import WeightsReport, file_digest, load_unet_
 
 __all__ = [
     "ConversionReport",
+    "Ensemble",
     "ProjectionHead",
     "UNet",
     "UNetDecoder",
@@ -19,4 +21,5 @@ __all__ = [
     "load_unet_weights",
     "provenance",
     "save_unet_weights",
+    "weights_digests",
 ]

@@ -45,7 +45,7 @@ STUDY is a JSON file; its paths are relative to the current directory:
       "configs": ["train.json", "compact.json"],       default; the overlays come after them
       "overrides": {"max_epochs": 30}                  further options of every pre-training (default: none)
     },
-    "configs": ["train.json", "compact.json"],       default; evaluate.json takes the place of the first
+    "configs": ["train.json"],                       default; evaluate.json takes the place of the first
     "overrides": {"num_workers": 0},                 further options of every fine-tuning and evaluation (default: none)
     "finetuning_overrides": {"batch_size": 4}        further options of every fine-tuning alone (default: none)
   }

@@ -89,7 +89,7 @@ class Study:
     learning_rates: tuple[float, ...]
     choose_once: bool = False
     pretraining: Pretraining | None = None
-    configs: tuple[str, ...] = ("train.json", "compact.json")
+    configs: tuple[str, ...] = ("train.json",)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     finetuning_overrides: Mapping[str, Any] = field(default_factory=dict)
 

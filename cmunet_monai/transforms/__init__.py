@@ -3,6 +3,7 @@
 from cmunet_monai.transforms.bezier_intensity import RandBezierIntensityd
 from cmunet_monai.transforms.corner_inpaint import CornerInpaint, CornerInpaintd
 from cmunet_monai.transforms.frame_reader import FrameReader
+from cmunet_monai.transforms.join_views import JoinViewsd
 from cmunet_monai.transforms.load_frame import LoadFramed
 from cmunet_monai.transforms.local_pixel_shuffle import RandLocalPixelShuffled
 from cmunet_monai.transforms.painting import RandPaintingd
@@ -19,6 +20,7 @@ __all__ = [
     "CornerInpaint",
     "CornerInpaintd",
     "FrameReader",
+    "JoinViewsd",
     "LoadFramed",
     "RandBezierIntensityd",
     "RandLocalPixelShuffled",

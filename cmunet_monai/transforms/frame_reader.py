@@ -51,7 +51,8 @@ class FrameReader(ImageReader):
         path = img[0]
         if not os.path.isfile(path):
             raise FileNotFoundError(f"no frame at {path}")
-        reader = self.nifti if self.nifti.verify_suffix(path) else self.picture
+        # by its end: MONAI's readers take `a.nii.gz.png` for NIfTI
+        reader = self.nifti if path.lower().endswith((".nii", ".nii.gz")) else self.picture
         try:
             array, meta = reader.get_data(reader.read(path))
         except Exception as error:  # PIL, nibabel and gzip raise many kinds, few of which name the file

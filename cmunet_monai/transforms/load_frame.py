@@ -22,8 +22,8 @@ class LoadFramed(MapTransform):
     window), so that a frame gives the same mask from DICOM as from its NIfTI file.
 
     Args:
-        keys: path of the file; becomes (1, W, H) as a `MetaTensor`, first spatial axis along the columns. The meta data
-            of a DICOM frame holds `frame_id`, the row's `id`, and `spacing_mm` where it is known.
+        keys: path of the file; becomes (1, W, H) as a `MetaTensor`, first spatial axis along the columns. Its meta data
+            holds `frame_id`, the row's `id`.
         index_key: number of the frame from 0, in rows of DICOM files.
         require_xa: as of `list_frames`.
         allow_missing_keys: as in MONAI.
@@ -48,6 +48,7 @@ class LoadFramed(MapTransform):
         row = dict(data)
         for key in self.key_iterator(row):
             row[key] = self.load(row[key]) if row.get(self.index_key) is None else self._dicom_frame(row, key)
+            row[key].meta["frame_id"] = row["id"]
         return row
 
     def _dicom_frame(self, row: Mapping[Hashable, Any], key: Hashable) -> MetaTensor:
@@ -57,7 +58,6 @@ class LoadFramed(MapTransform):
             raise ValueError(f"{row['id']}: {error}") from None
         spacing_mm = row.get("spacing_mm")
         size = 1.0 if spacing_mm is None else spacing_mm
-        meta = {"filename_or_obj": row[key], "frame_id": row["id"]}
-        meta |= {} if spacing_mm is None else {"spacing_mm": spacing_mm}
         affine = torch.from_numpy(np.diag([size, size, 1.0, 1.0]))
-        return MetaTensor(torch.from_numpy(np.ascontiguousarray(frame.T[None])), affine=affine, meta=meta)
+        pixels = torch.from_numpy(np.ascontiguousarray(frame.T[None]))
+        return MetaTensor(pixels, affine=affine, meta={"filename_or_obj": row[key]})

@@ -1,4 +1,4 @@
-"""A mask as a file with the geometry of the frame that it belongs to."""
+"""A mask, or a map of values, as a file with the geometry of the frame that it belongs to."""
 
 import os
 from pathlib import Path
@@ -36,30 +36,65 @@ def write_mask(
     Raises:
         ValueError: if the suffix is another one, or the mask does not have the frame's size.
     """
+    vessel = _plane(mask, "mask") > 0
+    _write(vessel.astype(np.uint8), vessel.astype(np.uint8) * 255, path, frame, spacing_mm)
+
+
+def write_map(
+    values: Tensor | np.ndarray,
+    path: str | os.PathLike[str],
+    *,
+    frame: str | os.PathLike[str] | None = None,
+    spacing_mm: float | None = None,
+) -> None:
+    """Write a map of values between 0 and 1, such as a probability, beside the mask.
+
+    Args:
+        values: (1, W, H), axes as of `write_mask`.
+        path: `.png` (16 bits, 65535 is 1), or `.nii`, `.nii.gz` (float32); otherwise as of `write_mask`.
+        frame, spacing_mm: as of `write_mask`.
+    Raises:
+        ValueError: as by `write_mask`.
+    """
+    plane = _plane(values, "values").astype(np.float32)
+    _write(plane, np.rint(plane.clip(0, 1) * 65535).astype(np.uint16), path, frame, spacing_mm)
+
+
+def _plane(array: Tensor | np.ndarray, name: str) -> np.ndarray:
+    array = np.asarray(array)
+    if array.ndim != 3 or array.shape[0] != 1:
+        raise ValueError(f"`{name}` must be (1, W, H), got {array.shape}")
+    return array[0]
+
+
+def _write(
+    volume: np.ndarray,
+    picture: np.ndarray,
+    path: str | os.PathLike[str],
+    frame: str | os.PathLike[str] | None,
+    spacing_mm: float | None,
+) -> None:
+    """Write (W, H) `volume` as NIfTI, or `picture` as PNG."""
     path = Path(path)
     suffix = path.name.lower()
-    array = np.asarray(mask)
-    if array.ndim != 3 or array.shape[0] != 1:
-        raise ValueError(f"`mask` must be (1, W, H), got {array.shape}")
-    vessel = array[0] > 0
     if suffix.endswith(".png"):
         if frame is not None:
-            with Image.open(frame) as picture:
-                _check_size(vessel.shape, picture.size, frame)
+            with Image.open(frame) as source:
+                _check_size(picture.shape, source.size, frame)
         with atomic_path(path) as temporary:
-            Image.fromarray(vessel.T.astype(np.uint8) * 255).save(temporary, format="PNG")
+            Image.fromarray(picture.T).save(temporary, format="PNG")
     elif suffix.endswith(NIFTI_SUFFIXES):
-        image = as_nifti(vessel.T, spacing_mm) if frame is None else _with_geometry_of(frame, vessel)
+        image = as_nifti(volume.T, spacing_mm) if frame is None else _with_geometry_of(frame, volume)
         with atomic_path(path) as temporary:
             nib.save(image, temporary)
     else:
         raise ValueError(f"`path` must end in .png, .nii or .nii.gz, got {path.name}")
 
 
-def _with_geometry_of(frame: str | os.PathLike[str], vessel: np.ndarray) -> nib.Nifti1Image:
+def _with_geometry_of(frame: str | os.PathLike[str], volume: np.ndarray) -> nib.Nifti1Image:
     source: Any = nib.load(frame)
-    _check_size((*vessel.shape, 1), (*source.shape, 1)[:3], frame)
-    image = nib.Nifti1Image(vessel.astype(np.uint8).reshape(source.shape), source.affine)
+    _check_size((*volume.shape, 1), (*source.shape, 1)[:3], frame)
+    image = nib.Nifti1Image(volume.reshape(source.shape), source.affine)
     image.header.set_zooms(source.header.get_zooms())
     image.header.set_xyzt_units(*source.header.get_xyzt_units())
     for form in ("qform", "sform"):

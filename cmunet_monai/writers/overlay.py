@@ -1,6 +1,7 @@
 """Pictures of a frame with the outline of its mask, upright, for people."""
 
 import os
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -9,6 +10,8 @@ from skimage.measure import find_contours
 from torch import Tensor
 
 from cmunet_monai.atomic import atomic_path
+from cmunet_monai.measurements import Narrowing
+from cmunet_monai.notice import RESEARCH_USE
 
 Array = np.ndarray | Tensor
 
@@ -17,19 +20,24 @@ AGREEMENT = (0, 200, 140)
 MISSED = (255, 175, 0)
 FALSE = (255, 90, 200)
 OUTLINE = (0, 200, 255)
+NARROWING = (240, 228, 66)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
 TOLERANCE_PX = 2.0
 SHORTEST_SIDE_PX = 1024
 _SUBPIXEL_BITS = 4
 
 
-def draw_outline(frame: Array, mask: Array) -> np.ndarray:
+def draw_outline(frame: Array, mask: Array, *, narrowings: Sequence[Narrowing] = (), title: str = "") -> np.ndarray:
     """A frame with the outline of its mask.
 
     Args:
         frame: (1, W, H) grey values of any range, first spatial axis along the columns. Not modified.
         mask: (1, W, H); 0 is background. Not modified.
+        narrowings: each gets a circle as wide as the reference beside it, and its percentage.
+        title: text of the line under the picture.
     Returns:
-        (H', W', 3) uint8 RGB, upright; H and W enlarged by a whole factor until the shorter one is 1024 px or more.
+        (H', W', 3) uint8 RGB, upright; H and W enlarged by a whole factor until the shorter one is 1024 px or more,
+        with a strip for the title and "research use only" below the frame.
     Raises:
         ValueError: if the two are not (1, W, H) of one size.
     """
@@ -37,7 +45,9 @@ def draw_outline(frame: Array, mask: Array) -> np.ndarray:
     picture, scale = _canvas(grey)
     for line in find_contours(np.pad(vessel, 1).astype(float), 0.5):
         _draw(picture, line - 1, np.zeros(len(line), int), (OUTLINE,), scale)
-    return picture
+    for narrowing in narrowings:
+        _draw_narrowing(picture, narrowing, scale)
+    return np.concatenate([picture, _strip(picture.shape[1], title)])
 
 
 def draw_comparison(frame: Array, mask: Array, reference: Array, *, title: str = "") -> np.ndarray:
@@ -52,7 +62,7 @@ def draw_comparison(frame: Array, mask: Array, reference: Array, *, title: str =
         reference: (1, W, H); 0 is background. Not modified.
         title: text of the line under the picture, beside the legend.
     Returns:
-        (H', W', 3) uint8 RGB, upright, as `draw_outline`, with a strip for title and legend below the frame.
+        (H', W', 3) uint8 RGB, upright, as `draw_outline`, with a legend in the strip below the frame.
     Raises:
         ValueError: if the three are not (1, W, H) of one size.
     """
@@ -64,7 +74,8 @@ def draw_comparison(frame: Array, mask: Array, reference: Array, *, title: str =
             rows, columns = np.rint(line - 1).astype(int).T
             kinds = far[rows.clip(0, of.shape[0] - 1), columns.clip(0, of.shape[1] - 1)]
             _draw(picture, line - 1, kinds, colours, scale)
-    return np.concatenate([picture, _strip(picture.shape[1], title)])
+    legend = (("false", FALSE), ("missed", MISSED), ("agreement", AGREEMENT))
+    return np.concatenate([picture, _strip(picture.shape[1], title, legend)])
 
 
 def write_picture(picture: np.ndarray, path: str | os.PathLike[str]) -> None:
@@ -117,15 +128,27 @@ def _draw(
             cv2.polylines(picture, [stretch], False, colour, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def _strip(width: int, title: str) -> np.ndarray:
+def _draw_narrowing(picture: np.ndarray, narrowing: Narrowing, scale: int) -> None:
+    column, row = (round((value + 0.5) * scale) for value in (narrowing.column, narrowing.row))
+    radius = max(round(0.75 * narrowing.reference_px * scale), 8)
+    cv2.circle(picture, (column, row), radius, NARROWING, 2, cv2.LINE_AA)
+    text = f"{narrowing.percent:.0f}%"
+    width = cv2.getTextSize(text, FONT, 0.55, 1)[0][0]
+    beside = column + radius + 6
+    x = beside if beside + width < picture.shape[1] else column - radius - 6 - width
+    cv2.putText(picture, text, (x, row + 6), FONT, 0.55, NARROWING, 1, cv2.LINE_AA)
+
+
+def _strip(width: int, title: str, legend: Sequence[tuple[str, tuple[int, int, int]]] = ()) -> np.ndarray:
     strip = np.full((34, width, 3), 24, np.uint8)
-    font, size, baseline = cv2.FONT_HERSHEY_SIMPLEX, 0.55, 22
-    x = width
-    for name, colour in (("false", FALSE), ("missed", MISSED), ("agreement", AGREEMENT)):
-        x -= cv2.getTextSize(name, font, size, 1)[0][0] + 52
+    size, baseline, ink = 0.55, 22, (230, 230, 230)
+    x = width - cv2.getTextSize(RESEARCH_USE, FONT, size, 1)[0][0] - 12
+    cv2.putText(strip, RESEARCH_USE, (x, baseline), FONT, size, ink, 1, cv2.LINE_AA)
+    for name, colour in legend:
+        x -= cv2.getTextSize(name, FONT, size, 1)[0][0] + 52
         cv2.line(strip, (x, baseline - 5), (x + 26, baseline - 5), colour, 2, cv2.LINE_AA)
-        cv2.putText(strip, name, (x + 34, baseline), font, size, (230, 230, 230), 1, cv2.LINE_AA)
-    while title and cv2.getTextSize(title, font, size, 1)[0][0] > x - 36:
+        cv2.putText(strip, name, (x + 34, baseline), FONT, size, ink, 1, cv2.LINE_AA)
+    while title and cv2.getTextSize(title, FONT, size, 1)[0][0] > x - 36:
         title = title[:-1]
-    cv2.putText(strip, title, (12, baseline), font, size, (230, 230, 230), 1, cv2.LINE_AA)
+    cv2.putText(strip, title, (12, baseline), FONT, size, ink, 1, cv2.LINE_AA)
     return strip

@@ -109,24 +109,6 @@ def numpy_dice(mask, label):
     return 2 * (mask & label).sum() / (mask.sum() + label.sum())
 
 
-def write_dark_detector(path):
-    """Weights, set by hand, of a UNet that marks every pixel darker than 1.5 standard deviations below the mean."""
-    network = UNet(channels=CHANNELS)
-    state = {key: torch.zeros_like(value) for key, value in network.state_dict().items()}
-    for key in state:
-        if key.endswith("running_var") or (key.endswith(".weight") and state[key].ndim == 1):
-            state[key].fill_(1.0)
-    state["encoder.stages.0.0.weight"][0, 0, 1, 1] = -1.0  # channel 0 is the darkness; ReLU drops what is bright
-    state["encoder.stages.0.3.weight"][0, 0, 1, 1] = 1.0
-    state["decoder.stages.1.0.weight"][0, CHANNELS[0], 1, 1] = 1.0  # the skip comes after the upsampled channels
-    state["decoder.stages.1.3.weight"][0, 0, 1, 1] = 1.0
-    state["head.weight"][1, 0] = 50.0
-    state["head.bias"][1] = -75.0
-    network.load_state_dict(state)
-    save_unet_weights(network, path)
-    return path
-
-
 def test_every_file_of_a_run_is_written(trained):
     for name in ("model.safetensors", "model_best.safetensors", "checkpoint.pt", "train.csv", "validation.csv"):
         assert (trained / name).is_file(), name
@@ -346,53 +328,55 @@ def infer(frames, weights, output_dir, **overrides):
     run_bundle("inference", dataset_dir=frames, weights=weights, output_dir=output_dir, **overrides)
 
 
-def test_masks_lie_where_the_structure_is_in_the_frame(frames, tmp_path):
-    infer(frames, write_dark_detector(tmp_path / "dark.safetensors"), tmp_path / "out")
+def test_masks_lie_where_the_structure_is_in_the_frame(frames, tmp_path, dark_detector):
+    infer(frames, dark_detector, tmp_path / "out")
     box = np.zeros((48, 80), bool)
     box[20:30, 52:68] = True
-    mask = read_png(tmp_path / "out" / "a.png")
+    mask = read_png(tmp_path / "out" / "masks" / "a.png")
     assert set(np.unique(mask)) == {0, 255}
     assert mask.shape == (48, 80)
     assert numpy_dice(mask > 0, box) > 0.85
 
 
-def test_a_nifti_mask_has_the_affine_and_array_of_its_frame(frames, tmp_path):
-    infer(frames, write_dark_detector(tmp_path / "dark.safetensors"), tmp_path / "out")
-    mask, frame = (nib.load(path) for path in (tmp_path / "out" / "a.nii.gz", frames / "a.nii.gz"))
+def test_a_nifti_mask_has_the_affine_and_array_of_its_frame(frames, tmp_path, dark_detector):
+    infer(frames, dark_detector, tmp_path / "out")
+    mask, frame = (nib.load(path) for path in (tmp_path / "out" / "masks" / "a.nii.gz", frames / "a.nii.gz"))
     np.testing.assert_array_equal(mask.affine, frame.affine)
     assert mask.header.get_zooms() == frame.header.get_zooms()
     assert mask.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(np.asarray(mask.dataobj).T * 255, read_png(tmp_path / "out" / "a.png"))
+    np.testing.assert_array_equal(np.asarray(mask.dataobj).T * 255, read_png(tmp_path / "out" / "masks" / "a.png"))
 
 
-def test_every_frame_gives_one_mask_and_one_overlay_and_a_second_run_the_same(frames, tmp_path):
-    weights, output = write_dark_detector(tmp_path / "dark.safetensors"), frames / "out"
-    expected = {"a.png", "a.nii.gz", "later/b.png"} | {
-        f"overlays/{name}" for name in ("a.png", "a.nii.gz.png", "later/b.png")
-    }
+def test_every_frame_gives_one_mask_and_one_overlay_and_a_second_run_the_same(frames, tmp_path, dark_detector):
+    output = frames / "out"
+    expected = {"segments.csv", "statistics.json"}
+    expected |= {f"masks/{name}" for name in ("a.png", "a.nii.gz", "later/b.png")}
+    expected |= {f"overlays/{name}" for name in ("a.png", "a.nii.gz.png", "later/b.png")}
+    expected |= {f"records/{name}.json" for name in ("a.png", "a.nii.gz", "later/b.png")}
     for _ in range(2):  # the second run must not take the first one's masks for frames
-        infer(frames, weights, output)
+        infer(frames, dark_detector, output)
         assert {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()} == expected
 
 
-def test_a_dicom_run_gives_the_mask_of_the_frame_that_ingestion_writes(tmp_path):
+def test_a_dicom_run_gives_the_mask_of_the_frame_that_ingestion_writes(tmp_path, dark_detector):
     cine = synthesize_cine(0, 1, 0, size=96, frames=16, contrast=True)
     write_xa(tmp_path / "export" / "IM0", cine.frames, cine.facts)
-    weights, key = write_dark_detector(tmp_path / "dark.safetensors"), tmp_path / "key"
+    key = tmp_path / "key"
     export, data = str(tmp_path / "export"), tmp_path / "data"
     assert data_prep(["dicom", "--source", export, "--output", str(data), "--key", str(key), "--workers", "1"]) == 0
-    infer(data / "images", weights, tmp_path / "from_nifti")
-    infer(export, weights, tmp_path / "from_dicom", key=str(key))
-    (mask,) = (tmp_path / "from_nifti").glob("*.nii.gz")
-    other = tmp_path / "from_dicom" / mask.name
+    infer(data / "images", dark_detector, tmp_path / "from_nifti")
+    infer(export, dark_detector, tmp_path / "from_dicom", key=str(key))
+    (mask,) = (tmp_path / "from_nifti" / "masks").glob("*.nii.gz")
+    other = tmp_path / "from_dicom" / "masks" / mask.name
     assert np.asarray(nib.load(mask).dataobj).sum() > 50
     np.testing.assert_array_equal(np.asarray(nib.load(mask).dataobj), np.asarray(nib.load(other).dataobj))
     np.testing.assert_array_equal(nib.load(mask).affine, nib.load(other).affine)
-    assert (tmp_path / "from_dicom" / "overlays" / f"{mask.name}.png").is_file()
+    assert (tmp_path / "from_dicom" / "overlays" / mask.name.replace(".nii.gz", ".png")).is_file()
 
 
-def test_inference_runs_from_another_working_directory(frames, tmp_path, monkeypatch):
-    write_dark_detector(tmp_path / "bundle" / "models" / "model.safetensors")
+def test_inference_runs_from_another_working_directory(frames, tmp_path, monkeypatch, dark_detector):
+    (tmp_path / "bundle" / "models").mkdir(parents=True)
+    shutil.copy(dark_detector, tmp_path / "bundle" / "models" / "model.safetensors")
     shutil.copytree(CONFIGS, tmp_path / "bundle" / "configs")
     monkeypatch.chdir(tmp_path)
     run(
@@ -400,25 +384,25 @@ def test_inference_runs_from_another_working_directory(frames, tmp_path, monkeyp
         logging_file=False,
         **(TINY | {"bundle_root": "bundle", "dataset_dir": "frames"}),
     )
-    assert (tmp_path / "bundle" / "inference" / "a.png").is_file()
+    assert (tmp_path / "bundle" / "inference" / "masks" / "a.png").is_file()
 
 
-def test_a_folder_without_frames_and_missing_weights_are_named(frames, tmp_path):
+def test_a_folder_without_frames_and_missing_weights_are_named(frames, tmp_path, dark_detector):
     with pytest.raises(RuntimeError) as error:
         infer(frames, tmp_path / "none.safetensors", tmp_path / "out")
     assert "none.safetensors" in str(error.value.__cause__)
     (tmp_path / "empty").mkdir()
     with pytest.raises(RuntimeError) as error:
-        infer(tmp_path / "empty", write_dark_detector(tmp_path / "dark.safetensors"), tmp_path / "out")
+        infer(tmp_path / "empty", dark_detector, tmp_path / "out")
     assert "no frame" in str(error.value.__cause__)
 
 
 def test_the_command_line_shows_where_the_weights_come_from(dataset, tmp_path):
-    """The whole command as in the README, from another folder, with the compact overlay."""
+    """The whole command as in the README, from another folder, with the overlay of the paper's scale."""
     overrides = TINY | {"dataset_dir": dataset, "output_dir": tmp_path / "out", "max_epochs": 1, "batch_size": 4}
     result = subprocess.run(
         [sys.executable, "-m", "monai.bundle", "run"]
-        + ["--config_file", f"['{CONFIGS}/train.json', '{CONFIGS}/compact.json']"]
+        + ["--config_file", f"['{CONFIGS}/train.json', '{CONFIGS}/paper.json']"]
         + [item for key, value in overrides.items() for item in (f"--{key}", str(value))],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -432,7 +416,8 @@ def test_the_command_line_shows_where_the_weights_come_from(dataset, tmp_path):
 
 
 def test_two_processes_train_together_and_only_the_first_writes(dataset, tmp_path):
-    overrides = TINY | {"dataset_dir": dataset, "output_dir": tmp_path, "max_epochs": 2, "batch_size": 1}
+    overrides = TINY | {"dataset_dir": dataset, "output_dir": tmp_path}
+    overrides |= {"max_epochs": 2, "val_interval": 1, "batch_size": 1}
     del overrides["device"]
     result = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -457,10 +442,10 @@ def test_two_processes_train_together_and_only_the_first_writes(dataset, tmp_pat
     "configs, kind",
     [
         (["train"], "train"),
-        (["train", "compact"], "train"),
+        (["train", "paper"], "train"),
         (["evaluate"], "infer"),
         (["inference"], "infer"),
-        (["inference", "compact"], "infer"),
+        (["inference", "paper"], "infer"),
     ],
 )
 def test_monai_finds_every_property_that_it_requires(dataset, trained, tmp_path, configs, kind):
@@ -501,7 +486,7 @@ def test_the_model_zoo_and_monai_label_find_their_keys():
     assert {"preprocessing", "postprocessing", "inferer", "device"} <= set(parser.config)
 
 
-@pytest.mark.parametrize("overlay", ["compact", "multi_gpu_train"])
+@pytest.mark.parametrize("overlay", ["paper", "multi_gpu_train"])
 def test_overlays_change_what_there_is_and_add_nothing(overlay):
     parser = ConfigParser()
     parser.read_config(str(CONFIGS / "train.json"))

@@ -14,11 +14,11 @@ RUNS = [
     ("coronary_xa_pretraining", ["train", "compact"]),
     ("coronary_xa_pretraining", ["train", "multi_gpu_train"]),
     ("coronary_xa_segmentation", ["train"]),
-    ("coronary_xa_segmentation", ["train", "compact"]),
+    ("coronary_xa_segmentation", ["train", "paper"]),
     ("coronary_xa_segmentation", ["train", "multi_gpu_train"]),
     ("coronary_xa_segmentation", ["evaluate"]),
-    ("coronary_xa_segmentation", ["evaluate", "compact"]),
-    ("coronary_xa_segmentation", ["inference", "compact"]),
+    ("coronary_xa_segmentation", ["evaluate", "paper"]),
+    ("coronary_xa_segmentation", ["inference", "paper"]),
 ]
 
 
@@ -44,9 +44,11 @@ def test_own_bundles_have_no_mistake(bundle, name, configs):
     assert problems(bundle, name, configs) == []
 
 
-@pytest.mark.parametrize("name", ["coronary_xa_pretraining", "coronary_xa_segmentation"])
-def test_mistyped_override_of_an_own_bundle_is_named(bundle, name):
-    assert problems(bundle, name, ["train", "compact"], "--learning_rat", "0.1") == [
+@pytest.mark.parametrize(
+    "name, overlay", [("coronary_xa_pretraining", "compact"), ("coronary_xa_segmentation", "paper")]
+)
+def test_mistyped_override_of_an_own_bundle_is_named(bundle, name, overlay):
+    assert problems(bundle, name, ["train", overlay], "--learning_rat", "0.1") == [
         "--learning_rat: unknown id, it would be ignored; did you mean `learning_rate`?"
     ]
 
@@ -69,8 +71,8 @@ def test_vaso_mim_without_its_segmentor_is_named(bundle):
 
 def test_evaluation_needs_labels_and_weights(bundle):
     bundle.lists["test"][0]["label"] = None
-    found = problems(bundle, "coronary_xa_segmentation", ["evaluate", "compact"], "--amp_dtype", "bfloat16")
+    found = problems(bundle, "coronary_xa_segmentation", ["evaluate", "paper"], "--amp_dtype", "bfloat16")
     assert len(found) == 1
     assert found[0].endswith("list `test` (read by `dataset#data`) has 1 row(s) without a label: x1")
     (bundle.root / "data" / "labels" / "x2.png").unlink()
-    assert len(problems(bundle, "coronary_xa_segmentation", ["evaluate", "compact"])) == 2
+    assert len(problems(bundle, "coronary_xa_segmentation", ["evaluate", "paper"])) == 2

@@ -151,7 +151,7 @@ def test_fewer_rows_than_a_batch_are_named_where_incomplete_batches_are_dropped(
 
 
 def test_folder_without_a_frame_is_named(bundle, only_problem):
-    bundle.train["train"]["data"] = {"_target_": "cmunet_monai.readers.list_frames", "folder": "@dataset_dir"}
+    bundle.train["train"]["data"] = {"_target_": "cmunet_monai.readers.list_frames", "source": "@dataset_dir"}
     assert bundle.problems() == []
     bundle.train["dataset_dir"] = "$@bundle_root + '/configs'"
     del bundle.train["datalist"]

@@ -1,11 +1,14 @@
 """The frames of a folder."""
 
+import csv
 import logging
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from cmunet_monai.pseudonyms import Pseudonyms, map_file
 from cmunet_monai.readers import list_frames
@@ -16,11 +19,23 @@ from data_prep.synthetic.xa_file import XAFacts, write_xa
 CANARY = "QXZJWKVBNMPL"
 
 
+FRAME = np.full((4, 6), 9, np.uint8)
+
+
+def write_frame(path):
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".png":
+        Image.fromarray(FRAME).save(path)
+    else:
+        nib.save(nib.Nifti1Image(FRAME, np.eye(4)), path)
+
+
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("b.png", "a.nii.gz", "sub/c.NII", "notes.txt", ".hidden.png", ".cache/d.png", "out/b.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+    for name in ("b.png", "a.nii.gz", "sub/c.nii", ".hidden.png", ".cache/d.png", "out/b.png"):
+        write_frame(tmp_path / name)
+    (tmp_path / "sub" / "c.nii").rename(tmp_path / "sub" / "c.NII")
+    (tmp_path / "notes.txt").touch()
     return tmp_path
 
 
@@ -40,7 +55,7 @@ def test_a_folder_without_frames_is_named(tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no folder at .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"no file or folder at .*nowhere"):
         list_frames(tmp_path / "nowhere")
 
 
@@ -59,7 +74,7 @@ def exported(tmp_path_factory):
         write_xa(root / name, cine.frames, replace(cine.facts, patient_name=CANARY, patient_id=CANARY))
     write_xa(root / "single", np.full((20, 30), 7, np.uint8), XAFacts())
     (root / f"{CANARY}.dcm").write_bytes((root / "copy.dcm").read_bytes()[:4000])
-    (root / "b.png").touch()
+    write_frame(root / "b.png")
     return root
 
 
@@ -71,7 +86,12 @@ def key(tmp_path):
 def test_a_dicom_run_gives_its_fullest_frame_by_pseudonym(exported, key, caplog):
     caplog.set_level(logging.INFO)
     rows = list_frames(exported, key=key)
-    assert rows[0] == {"id": "b.png", "image": str(exported / "b.png")}
+    assert rows[0] == {
+        "id": "b.png",
+        "image": str(exported / "b.png"),
+        "spacing_mm": None,
+        "spacing_source": "unknown",
+    }
     runs = {row["id"].split("_")[0]: row for row in rows[1:]}
     assert len(runs) == len(rows[1:]) == 2  # the run and the single frame; its copy, no contrast and a cut file are not
     single = next(row for row in rows[1:] if row["image"] == str(exported / "single"))
@@ -102,7 +122,7 @@ def test_frames_are_all_or_those_named(exported, key, caplog):
     assert len({row["id"] for row in every}) == len(every)
     named = [row for row in list_frames(exported, key=key, frames=[3, 15, 16]) if "frame_index" in row]
     assert sorted(row["frame_index"] for row in named) == [3, 3, 15, 15]
-    assert "there is no frame 16, it has 16" in caplog.text
+    assert "frame 16 passed over: there is no such frame, it has 16" in caplog.text
 
 
 def test_dicom_without_a_key_or_without_a_usable_frame_is_named(exported, tmp_path):
@@ -110,7 +130,7 @@ def test_dicom_without_a_key_or_without_a_usable_frame_is_named(exported, tmp_pa
         list_frames(exported)
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "x").write_bytes((exported / "copy.dcm").read_bytes()[:4000])
-    with pytest.raises(FileNotFoundError, match="its 1 DICOM files were passed over, see the log"):
+    with pytest.raises(FileNotFoundError, match="all 1 files were passed over"):
         list_frames(tmp_path / "cut", key=tmp_path / "key")
 
 
@@ -170,7 +190,39 @@ def test_one_number_is_one_frame(exported, key):
     assert {row["frame_index"] for row in list_frames(exported, key=key, frames=3) if "frame_index" in row} == {3}
 
 
-def test_a_run_that_looks_inverted_is_taken_with_a_warning(exported, key, caplog, monkeypatch):
-    monkeypatch.setattr("cmunet_monai.readers.frame_folder.contrast_may_be_bright", lambda frames: len(frames) == 8)
-    assert len(list_frames(exported, key=key)) == 3
-    assert "looks as if its contrast were bright" in caplog.text
+def test_a_single_file_is_a_frame_of_its_folder(folder):
+    assert [row["id"] for row in list_frames(folder / "sub" / "c.NII")] == ["c.NII"]
+    with pytest.raises(FileNotFoundError, match=r"no frame .*notes.txt, which holds 1 other files"):
+        list_frames(folder / "notes.txt")
+
+
+def test_an_unreadable_frame_is_passed_over_and_listed_without_its_folder(folder, caplog):
+    (folder / "cut.png").write_bytes((folder / "b.png").read_bytes()[:50])
+    nib.save(nib.Nifti1Image(np.zeros((4, 6, 3), np.uint8), np.eye(4)), folder / "three.nii")
+    nib.save(nib.Nifti1Image(np.full((4, 6), -1.5, np.float32), np.eye(4)), folder / "negative.nii")
+    nib.save(nib.Nifti1Image(np.full((4, 6), np.nan, np.float32), np.eye(4)), folder / "nan.nii")
+    table = folder.parent / "passed_over.csv"
+    rows = list_frames(folder, leave_out=folder / "out", passed_over=table)
+    assert [row["id"] for row in rows] == ["a.nii.gz", "b.png", "sub/c.NII"]
+    with table.open(newline="") as file:
+        lost = {row["name"]: row["reason"] for row in csv.DictReader(file)}
+    assert list(lost) == ["cut.png", "nan.nii", "negative.nii", "three.nii"]
+    assert lost["nan.nii"] == "grey levels must be finite and not negative, got nan to nan"
+    assert lost["negative.nii"].endswith("got -1.5 to -1.5")
+    assert "cut.png cannot be read as a PNG or NIfTI frame" in lost["cut.png"]
+    assert "must hold one grey frame, got an array of shape (4, 6, 3)" in lost["three.nii"]
+    assert str(folder) not in caplog.text.replace(f"{folder}: 7 frames", "")
+    for name in lost:
+        (folder / name).unlink()
+    list_frames(folder, leave_out=folder / "out", passed_over=table)
+    assert not table.exists()  # of an earlier run
+
+
+def test_what_the_header_says_against_a_run_goes_with_its_rows(exported, key, monkeypatch):
+    monkeypatch.setattr(
+        "cmunet_monai.readers.frame_folder.read_run",
+        lambda path, **settings: replace(read_run(path, **settings), subtracted=True, burned_in_annotation=True),
+    )
+    rows = [row for row in list_frames(exported, key=key, frames=[2]) if "run" in row]
+    assert [row["concerns"] for row in rows] == [["subtracted", "burned_in_annotation"]] * 2
+    assert all(row["id"].startswith(row["run"]) for row in rows)

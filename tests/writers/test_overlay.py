@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from cmunet_monai.measurements import Narrowing
 from cmunet_monai.writers import draw_comparison, draw_outline, write_picture
-from cmunet_monai.writers.overlay import AGREEMENT, FALSE, MISSED, OUTLINE
+from cmunet_monai.writers.overlay import AGREEMENT, FALSE, MISSED, NARROWING, OUTLINE
 
 SCALE = 16  # of a frame whose shorter side is 64
 
@@ -87,18 +88,49 @@ def test_legend_and_title_stand_below_the_frame_and_hide_nothing():
 def test_a_long_title_does_not_reach_the_legend():
     blank = np.zeros((1, 64, 64), np.uint8)
     short, long = (draw_comparison(grey(), blank, blank, title=title) for title in ("", "a very long name " * 20))
-    assert (short[:, 700:] == long[:, 700:]).all()
+    assert (short[:, 560:] == long[:, 560:]).all()
 
 
 def test_a_frame_that_is_not_square_is_upright():
     picture = draw_outline(grey((80, 48)), box((0, 80), (0, 48), size=(80, 48)))
-    assert picture.shape == (48 * 22, 80 * 22, 3)
+    assert picture.shape[0] > 48 * 22
+    assert picture.shape[1:] == (80 * 22, 3)
 
 
 @pytest.mark.parametrize("value", [0.0, 100.0, 65535.0])
 def test_a_constant_frame_of_any_value_is_drawn(value):
     picture = draw_outline(np.full((1, 64, 64), value, np.float32), np.zeros((1, 64, 64), np.uint8))
-    assert np.ptp(picture) == 0
+    assert np.ptp(picture[: 64 * SCALE]) == 0
+
+
+def test_a_narrowing_is_circled_where_it_is():
+    place = Narrowing(
+        segment=1,
+        point=0,
+        row=20.0,
+        column=40.0,
+        walls=np.zeros((2, 2)),
+        length_px=3.0,
+        minimum_px=4.0,
+        reference_px=8.0,
+        percent=50.0,
+        spacing_mm=None,
+    )
+    blank = np.zeros((1, 64, 64), np.uint8)
+    rows, columns = coloured(draw_outline(grey(), blank, narrowings=[place]), NARROWING).T
+    circle = columns < 46.5  # the percentage stands to the right of it
+    # of a diameter of 1.5 times the reference, about the place; pixel centres lie at whole numbers
+    np.testing.assert_allclose([rows[circle].min(), rows[circle].max()], [14.5, 26.5], atol=0.3)
+    np.testing.assert_allclose([columns.min(), columns[circle].max()], [34.5, 46.5], atol=0.3)
+    assert columns.max() > 47
+
+
+def test_research_use_stands_under_every_picture():
+    blank = np.zeros((1, 64, 64), np.uint8)
+    corner = (slice(64 * SCALE, None), slice(-150, None))
+    outline, comparison = draw_outline(grey(), blank)[corner], draw_comparison(grey(), blank, blank)[corner]
+    assert (outline == comparison).all()
+    assert outline.max() == 230
 
 
 def test_the_grey_scale_is_that_of_the_frame():

@@ -6,7 +6,6 @@ from cmunet_monai.engines.handlers.non_finite import StopOnNonFiniteLoss
 from cmunet_monai.engines.handlers.progress import ProgressBar
 from cmunet_monai.engines.handlers.reconstruction import ReconstructionPictures
 from cmunet_monai.engines.handlers.resume import ResumableCheckpoint
-from cmunet_monai.engines.handlers.save_masks import SaveMasks
 from cmunet_monai.engines.handlers.save_weights import SaveUNetWeights
 from cmunet_monai.engines.handlers.set_data_epoch import SetDataEpoch
 from cmunet_monai.engines.handlers.set_method_progress import SetMethodProgress
@@ -19,7 +18,6 @@ __all__ = [
     "ProgressBar",
     "ReconstructionPictures",
     "ResumableCheckpoint",
-    "SaveMasks",
     "SaveUNetWeights",
     "SetDataEpoch",
     "SetMethodProgress",

@@ -1,0 +1,103 @@
+"""`python -m cmunet_monai package BUNDLE --output FILE.zip`."""
+# ruff: noqa: T201 (what a person reads at the terminal is printed)
+
+import argparse
+from collections.abc import Sequence
+
+from cmunet_monai.handover.package import build_package
+from cmunet_monai.handover.signature import new_key
+
+EXPLANATION = """\
+The zip holds one folder in MONAI's layout, which MONAI runs as it is with the weights in it: configs set to the network
+of the weights, models/model.safetensors and its sidecar, docs/ with a model card, the wheel of this cmunet_monai,
+requirements.txt with tested versions, test/ with a frame and its expected mask, SHA256SUMS, and SHA256SUMS.sig where it
+is signed. An overlay of the bundle that states another network than that of the weights is left out. Files are stored
+uncompressed, with fixed dates: the same input gives the same bytes in the same environment.
+
+Consent. A frame of a patient, pseudonymised or not, is personal data, and leaves your house with the zip. With
+--consent you say that whoever it is of has agreed to that (or that your ethics board has), that it carries no name, and
+that no text is burned into it; texts in the file's header are left out, nobody looks at the picture. The synthetic
+frame needs none.
+
+The partner verifies with a cmunet_monai of the same version, obtained separately, never with the one in the zip:
+
+  python -m cmunet_monai verify FILE.zip --key KEY.public.pem --extract DIR
+
+Give your public key, or the zip's SHA-256 that is printed, by another way than the zip itself.
+
+examples:
+  python -m cmunet_monai package --new-key KEY.pem
+  python -m cmunet_monai package bundles/coronary_xa_segmentation --weights RUN/model.safetensors --sign KEY.pem \\
+      --evaluation RUN/evaluation --output coronary.zip
+  PIP_INDEX_URL=https://download.pytorch.org/whl/cpu PIP_EXTRA_INDEX_URL=https://pypi.org/simple \\
+      python -m cmunet_monai package bundles/coronary_xa_segmentation --wheels --sign KEY.pem --output coronary.zip
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write one package, or a key pair."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cmunet_monai package",
+        description="Make one zip of a bundle and its weights for a partner.",
+        epilog=EXPLANATION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="folder of the bundle")
+    parser.add_argument("--output", metavar="FILE.zip", help="zip to write")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE.safetensors",
+        help="weights of a trained model, its sidecar beside them (default: models/model.safetensors of the bundle)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="that the weights were trained at (default: of their sidecar, else of the bundle's inference.json)",
+    )
+    parser.add_argument(
+        "--evaluation", metavar="DIR", help="output of evaluate.json with these weights, for the card and metadata.json"
+    )
+    parser.add_argument(
+        "--test-frame",
+        default="synthetic",
+        metavar="synthetic|FILE",
+        help="frame to try the package with: a PNG or NIfTI file, or (default) made by `data_prep synthesize`",
+    )
+    parser.add_argument("--consent", action="store_true", help="that a frame of a patient may be shared, see below")
+    parser.add_argument(
+        "--wheels",
+        action="store_true",
+        help="add the wheels of all that is needed, for a machine without a network, of this system and Python; "
+        "needs --sign",
+    )
+    parser.add_argument("--sign", metavar="KEY.pem", help="private Ed25519 key to sign with")
+    parser.add_argument(
+        "--new-key",
+        metavar="KEY.pem",
+        help="make a key pair instead: KEY.pem, to be kept, and KEY.public.pem, to be given",
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.new_key is not None:
+        print(f"{arguments.new_key}: private key, without a passphrase, for you alone")
+        print(f"{new_key(arguments.new_key)}: public key, for whoever verifies")
+        return 0
+    if arguments.bundle is None or arguments.output is None:
+        parser.error("BUNDLE and --output are needed")
+    verdict = build_package(
+        arguments.bundle,
+        arguments.output,
+        weights=arguments.weights,
+        image_size=arguments.image_size,
+        evaluation=arguments.evaluation,
+        test_frame=arguments.test_frame,
+        consent=arguments.consent,
+        wheels=arguments.wheels,
+        key=arguments.sign,
+    )
+    network = verdict.facts["network"]
+    print(f"{verdict.path}: {len(verdict.digests)} files, {'signed' if verdict.signed else 'not signed'}")
+    print(f"network: channels {list(network.channels)}, image_size {list(network.image_size)}")
+    print(f"SHA-256: {verdict.sha256}")
+    return 0

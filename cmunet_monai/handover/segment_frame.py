@@ -1,0 +1,109 @@
+"""The mask of one frame, by a bundle's own `configs/inference.json`, in a process of its own."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+import cmunet_monai
+
+TIMEOUT_SECONDS = 1800
+# What decides the pixels of a mask, beside the processor
+_PACKAGES = ("monai", "nibabel", "numpy", "opencv-python-headless", "pillow", "scikit-image", "scipy", "torch")
+
+
+def runtime() -> dict[str, str]:
+    """What a mask depends on beside frame, weights and code: two equal ones give the same mask, pixel by pixel."""
+    import torch
+
+    facts = {name: version(name) for name in _PACKAGES}
+    python = ".".join(platform.python_version_tuple()[:2])
+    processor = f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {"python": python, **facts, "processor": processor}
+
+
+def segment_frame(bundle: Path, frame: Path, folder: Path) -> Path:
+    """Run `python -m monai.bundle run` on one frame, on one thread of the CPU, with the `cmunet_monai` that runs here.
+
+    Args:
+        bundle: folder with configs and weights; must be trusted, since its configs are run.
+        frame: `.png` or `.nii` file.
+        folder: an empty folder for what it needs and writes.
+    Returns:
+        The path of the mask, in the format of the frame.
+    Raises:
+        RuntimeError: where the run fails or writes no mask; the end of its output is in the text.
+    """
+    frames, results = folder / "frames", folder / "results"
+    frames.mkdir(parents=True)
+    (frames / frame.name).write_bytes(frame.read_bytes())
+    settings = {
+        "config_file": bundle / "configs" / "inference.json",
+        "bundle_root": bundle,
+        "dataset_dir": frames,
+        "output_dir": results,
+        "num_workers": 0,
+        "device": "$torch.device('cpu')",
+    }
+    words = ["monai.bundle", "run"]
+    for name, value in settings.items():
+        words += [f"--{name}", str(value)]
+    run_module(words, folder, "inference of the test frame")
+    mask = results / "masks" / frame.name
+    if not mask.is_file():
+        raise RuntimeError(f"inference of the test frame wrote no mask for {frame.name}")
+    return mask
+
+
+def run_module(words: list[str], folder: Path, what: str) -> None:
+    """`python -m WORDS` in `folder`, which Python does not import from.
+
+    Raises:
+        RuntimeError: where it fails or takes more than half an hour.
+    """
+    here = Path(cmunet_monai.__file__ or "").parents[1]
+    installed = here.name in ("site-packages", "dist-packages")  # where Python looks anyway, after its own library
+    path = os.pathsep.join(filter(None, ["" if installed else str(here), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-P", "-m", *words]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{what} took more than {TIMEOUT_SECONDS} seconds") from None
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise RuntimeError(
+            f"{what} failed (`python -m {words[0]}`, exit code {done.returncode}): " + "\n".join(lines[-12:])
+        )
+
+
+def dice_of(mask: Path, other: Path) -> tuple[float, int]:
+    """Dice of two masks of one size and format, 1 where both are empty, and in how many pixels they differ.
+
+    Raises:
+        ValueError: if their sizes differ.
+    """
+    first, second = _pixels(mask), _pixels(other)
+    if first.shape != second.shape:
+        raise ValueError(f"masks of {first.shape} and {second.shape} pixels cannot be compared")
+    together = int(first.sum()) + int(second.sum())
+    return (2 * int((first & second).sum()) / together if together else 1.0), int((first ^ second).sum())
+
+
+def marked_pixels(mask: Path) -> tuple[int, int]:
+    """How many pixels of a mask are marked, and how many there are."""
+    pixels = _pixels(mask)
+    return int(pixels.sum()), pixels.size
+
+
+def _pixels(path: Path) -> np.ndarray:
+    from cmunet_monai.transforms import FrameReader
+
+    array, _ = FrameReader().get_data((str(path),))
+    return np.asarray(array) > 0

@@ -1,0 +1,3 @@
+"""What stands on every result."""
+
+RESEARCH_USE = "research use only"

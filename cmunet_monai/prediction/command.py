@@ -1,0 +1,83 @@
+"""`python -m cmunet_monai predict`: arteries in a file or folder, in one line."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cmunet_monai.notice import RESEARCH_USE
+
+EPILOG = f"""
+Writes to the output folder: masks/, overlays/, animations/ (of runs with several frames), segments.csv (length, mean
+and least diameter of each segment between branch points), statistics.json (quality and findings of each frame),
+passed_over.csv (files that could not be read, if any). XA DICOM is named by pseudonym; the key goes to OUTPUT.key, and
+beside it the map that says whom a pseudonym stands for. A second run with the same options goes on where the first
+stopped. {RESEARCH_USE.capitalize()}, not a medical device.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = parse(argv)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("cmunet_monai").setLevel(logging.INFO)
+    from cmunet_monai.prediction.predict import predict  # imports MONAI and torch, which --help does without
+
+    summary = predict(**arguments)
+    output = arguments["output"]
+    verdicts = ", ".join(f"{count} {name}" for name, count in summary["verdicts"].items())
+    print(f"{summary['frames']} frames: {verdicts}; no vessel found in {summary['no_vessel_found']}")
+    if (output / "passed_over.csv").is_file():
+        print(f"some files were passed over: {output / 'passed_over.csv'} says why")
+    print(f"overlays: {output / 'overlays'}\nmeasurements: {output / 'segments.csv'}\n{RESEARCH_USE}")
+    return 0
+
+
+def parse(argv: Sequence[str]) -> dict[str, Any]:
+    """Arguments of `predict`; what was not given is left to the bundle."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cmunet_monai predict",
+        description="Find the coronary arteries in XA DICOM, NIfTI and PNG frames, and measure them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    add = parser.add_argument
+    add("-i", "--input", dest="source", type=Path, required=True, metavar="FILE_OR_FOLDER")
+    add("-o", "--output", type=Path, required=True, metavar="DIR")
+    add("--bundle", type=Path, metavar="DIR", help="the segmentation bundle (default: the one of this clone)")
+    add(
+        "--weights", nargs="+", type=Path, metavar="FILE", help="models whose mean is taken (default: the bundle's own)"
+    )
+    add(
+        "--frames",
+        nargs="+",
+        metavar="WHICH",
+        help="of a DICOM run: fullest (default), measure (filled, and the heart still), all, or numbers from 0",
+    )
+    add("--tta", dest="flips", action="store_true", help="look at four mirror images too: slower, with uncertainty/")
+    add("--probability", dest="probabilities", action="store_true", help="write probabilities/ too")
+    add("--stenosis", dest="narrowings", action="store_true", help="look for candidate narrowings: narrowings.csv")
+    add("--seg", dest="dicom_seg", choices=("pseudonym", "source"), nargs="?", const="pseudonym",
+        help="write seg/, a DICOM segmentation of each run; with `source` it carries the identity of the patient, so "
+        "that a PACS can file it")  # fmt: skip
+    add("--spacing-mm", dest="spacing_mm", type=float, metavar="MM", help="size of a pixel where the file knows none")
+    add("--any-sop-class", dest="require_xa", action="store_false", help="take other DICOM images than XA too")
+    add("--key", type=Path, metavar="FILE", help="secret key of the pseudonyms (default: DIR.key)")
+    add("--runtime", choices=("auto", "torch", "onnx", "openvino"), help="default: the fastest that is installed")
+    add("--no-overlays", dest="overlays", action="store_false")
+    arguments = vars(parser.parse_args(argv))
+    if "frames" in arguments:
+        arguments["frames"] = frames_of(arguments["frames"], parser)
+    if "key" in arguments:
+        arguments["key"] = str(arguments["key"])
+    return arguments
+
+
+def frames_of(words: Sequence[str], parser: argparse.ArgumentParser) -> str | list[int]:
+    """`fullest`, `measure`, `all`, or numbers."""
+    if len(words) == 1 and words[0] in ("fullest", "measure", "all"):
+        return words[0]
+    if not all(word.isdecimal() for word in words):
+        parser.error(f"--frames takes fullest, measure, all, or numbers from 0, got {' '.join(words)}")
+    return [int(word) for word in words]

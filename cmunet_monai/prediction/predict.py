@@ -1,0 +1,83 @@
+"""Run a bundle's `inference.json` on a file or folder."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+import cmunet_monai
+from cmunet_monai.readers.frame_choice import Frames
+
+BUNDLE = "coronary_xa_segmentation"
+
+
+def predict(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    bundle: str | os.PathLike[str] | None = None,
+    weights: Sequence[str | os.PathLike[str]] = (),
+    frames: Frames | int = "fullest",
+    **options: Any,
+) -> dict[str, Any]:
+    """Masks, overlays, measurements and quality for the frames of a file or folder.
+
+    Args:
+        source: PNG, NIfTI or XA DICOM file, or a folder of such files, mixed.
+        output: folder; a second run with the same options goes on where the first stopped.
+        bundle: the segmentation bundle; None takes the one that lies beside the package, as in a clone.
+        weights: models whose mean is taken; none takes the bundle's own.
+        frames: of a DICOM run: `fullest`, `measure`, `all`, or numbers from 0.
+        options: others at the top of the bundle's `inference.json`, such as `flips`, `narrowings` or `spacing_mm`;
+            `runtime` is `auto` here, the fastest that is installed.
+    Returns:
+        What `statistics.json` says.
+    Raises:
+        FileNotFoundError: if there is no such source, bundle or weights file, or no frame in the source.
+        ValueError: if an option is unknown or cannot be.
+    """
+    root = Path(bundle) if bundle is not None else bundle_beside_the_package()
+    config = root / "configs" / "inference.json"
+    if not config.is_file():
+        raise FileNotFoundError(f"no bundle at {root}: it has no configs/inference.json")
+    known = json.loads(config.read_text(encoding="utf-8"))
+    unknown = sorted(options.keys() - known.keys())
+    if unknown:
+        raise ValueError(f"{config} has no {', '.join(unknown)}")
+    settings: Mapping[str, Any] = {
+        "runtime": "auto",
+        **options,
+        "source": str(source),
+        "output_dir": str(output),
+        "frames": frames,
+        **({"weights": [str(path) for path in weights]} if weights else {}),
+    }
+    try:
+        workflow = ConfigWorkflow(
+            str(config), workflow_type="infer", logging_file=False, bundle_root=str(root), **settings
+        )
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except RuntimeError as error:
+        # MONAI wraps what a component raises, and its own text repeats the whole config
+        if isinstance(error.__cause__, (OSError, ValueError)):
+            raise error.__cause__ from None
+        raise
+    summary: dict[str, Any] = json.loads((Path(output) / "statistics.json").read_text(encoding="utf-8"))
+    return summary
+
+
+def bundle_beside_the_package() -> Path:
+    """The segmentation bundle of a clone.
+
+    Raises:
+        FileNotFoundError: if there is none, as where the package was installed alone.
+    """
+    bundle = Path(cmunet_monai.__file__).parents[1] / "bundles" / BUNDLE
+    if not bundle.is_dir():
+        raise FileNotFoundError(f"no bundle beside the package: name one with --bundle (a folder like {BUNDLE}/)")
+    return bundle

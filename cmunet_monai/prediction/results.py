@@ -1,0 +1,255 @@
+"""What inference leaves behind, frame by frame."""
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from ignite.engine import Engine, Events
+from monai.utils import CommonKeys
+from numpy.typing import NDArray
+
+from cmunet_monai.atomic import write_csv_atomic, write_text_atomic
+from cmunet_monai.measurements import Measurements, measure_arteries, narrowing_rows, segment_rows
+from cmunet_monai.notice import RESEARCH_USE
+from cmunet_monai.prediction.run_outputs import read_masks, runs_of, write_animation
+from cmunet_monai.pseudonyms import Pseudonyms
+from cmunet_monai.quality import assess_frame
+from cmunet_monai.writers import draw_outline, write_dicom_seg, write_map, write_mask, write_picture
+
+logger = logging.getLogger(__name__)
+
+Row = Mapping[str, Any]
+
+
+class FrameResults:
+    """Mask, pictures, measurements and quality of every frame; a second run goes on with the frames that are left.
+
+    As a handler of MONAI's evaluator it writes, for a row with the id `b/a.png` (of DICOM, the pseudonym of the run and
+    the number of the frame): `masks/b/a.png` (`.nii.gz` of DICOM), `overlays/b/a.png`, on request `probabilities/` and
+    `uncertainty/`, and last of all `records/b/a.png.json`, which says that the frame is done. `finish` makes of all
+    records `statistics.json`, `segments.csv` and `narrowings.csv`, and of each DICOM run `animations/` and `seg/`.
+
+    Args:
+        rows: of `cmunet_monai.readers.list_frames`.
+        output_dir: where everything goes.
+        settings: what results depend on; they go into each record, and those of an earlier run must be the same.
+        overlays: draw the outline over each frame.
+        probabilities: write the probability of vessel too.
+        narrowings: look for candidate narrowings, and draw them.
+        dicom_seg: write a DICOM segmentation of each run, which carries this identity: `pseudonym` or `source`.
+        key: file of the secret key that the rows were named with; needed for `pseudonym`.
+    Raises:
+        FileExistsError: if two rows would write the same file.
+        ValueError: if the folder holds records made with other settings, or `dicom_seg` is another word.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        output_dir: str | os.PathLike[str],
+        *,
+        settings: Mapping[str, Any],
+        overlays: bool = True,
+        probabilities: bool = False,
+        narrowings: bool = False,
+        dicom_seg: Literal["pseudonym", "source"] | None = None,
+        key: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if dicom_seg not in (None, "pseudonym", "source"):
+            raise ValueError(f"`dicom_seg` must be `pseudonym`, `source` or null, got {dicom_seg!r}")
+        self.output_dir = Path(output_dir)
+        self.settings = json.loads(json.dumps({**settings, "narrowings": narrowings}))
+        self.rows = {row["id"]: row for row in rows}
+        self.overlays = overlays
+        self.probabilities = probabilities
+        self.narrowings = narrowings
+        self.dicom_seg = dicom_seg
+        self.key = key
+        _check_names(rows)
+        self.pending = [row for row in rows if not self._is_done(row)]
+        if len(self.pending) < len(rows):
+            logger.info("%d of %d frames are done already", len(rows) - len(self.pending), len(rows))
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        state: Any = engine.state
+        for item, output in zip(state.batch, state.output, strict=True):
+            self._write(self.rows[output[CommonKeys.IMAGE].meta["frame_id"]], item["frame"], output)
+
+    def run(self, evaluator: Engine) -> None:
+        """Do what is left, then write the tables."""
+        if self.pending:
+            evaluator.run()
+        self.finish()
+
+    def finish(self) -> None:
+        """Write the tables of all frames, and what a whole run gets."""
+        for run, rows in runs_of(list(self.rows.values())):
+            if self.overlays and len(rows) > 1:
+                animation = self.output_dir / "animations" / f"{run}.gif"
+                overlays = [self.overlay_path(row) for row in rows]
+                write_animation(overlays, animation, frame_time_ms=rows[0]["frame_time_ms"])
+            if self.dicom_seg is not None:
+                self._write_seg(run, rows)
+        records = list(self.records())
+        for table in ("segments", "narrowings"):
+            rows = [{"id": r["id"], **row, "use": RESEARCH_USE} for r in records for row in r.pop(table)]
+            if rows or (table == "segments" or self.narrowings):
+                write_csv_atomic(self.output_dir / f"{table}.csv", rows, columns=["id"])
+        verdicts = Counter(record["quality"]["verdict"] for record in records)
+        summary = {
+            "use": RESEARCH_USE,
+            "settings": self.settings,
+            "frames": len(records),
+            "verdicts": {name: verdicts.get(name, 0) for name in ("ok", "review", "refused")},
+            "no_vessel_found": sum(record["finding"] == NO_VESSEL for record in records),
+            "records": [{k: v for k, v in record.items() if k not in ("settings", "source")} for record in records],
+        }
+        write_text_atomic(self.output_dir / "statistics.json", json.dumps(summary, indent=2) + "\n")
+
+    def _write_seg(self, run: str, rows: Sequence[Row]) -> None:
+        pseudonyms = None
+        if self.dicom_seg == "pseudonym":
+            if self.key is None:
+                raise ValueError("`key` must name the file of the pseudonyms' secret for a segmentation by pseudonym")
+            pseudonyms = Pseudonyms.open(self.key, output=self.output_dir)
+        write_dicom_seg(
+            read_masks([self.mask_path(row) for row in rows]),
+            [row["frame_index"] for row in rows],
+            rows[0]["image"],
+            self.output_dir / "seg" / f"{run}.dcm",
+            identity=self.dicom_seg or "pseudonym",
+            pseudonyms=pseudonyms,
+            algorithm_name="cmunet_monai",
+            algorithm_version=version("cmunet_monai"),
+        )
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """What was found in each frame that is done, in the order of the rows."""
+        for name in self.rows:
+            path = self._record(name)
+            if path.is_file():
+                yield json.loads(path.read_text(encoding="utf-8"))
+
+    def mask_path(self, row: Row) -> Path:
+        return self.output_dir / "masks" / _map_name(row)
+
+    def overlay_path(self, row: Row) -> Path:
+        return self.output_dir / "overlays" / _picture_name(row)
+
+    def _write(self, row: Row, frame: Any, output: Mapping[str, Any]) -> None:
+        mask, probability = output[CommonKeys.PRED].cpu(), output["probability"].cpu()
+        upright = _upright(probability)
+        measured = measure_arteries(
+            upright, mask=_upright(mask) > 0, spacing_mm=row["spacing_mm"], narrowings=self.narrowings
+        )
+        quality = assess_frame(
+            _upright(frame), upright, concerns=row.get("concerns", ()), agreement=output.get("agreement")
+        )
+        geometry = {"frame": None if "run" in row else row["image"], "spacing_mm": row["spacing_mm"]}
+        write_mask(mask, self.mask_path(row), **geometry)
+        maps = {"probabilities": probability if self.probabilities else None, "uncertainty": output.get("uncertainty")}
+        for folder, values in maps.items():
+            if values is not None:
+                write_map(values.cpu(), self.output_dir / folder / _map_name(row), **geometry)
+        if self.overlays:
+            picture = draw_outline(frame.cpu(), mask, narrowings=measured.narrowings, title=_title(row, quality))
+            write_picture(picture, self.overlay_path(row))
+        record = self._facts(row, mask, measured) | {"quality": asdict(quality)}
+        write_text_atomic(self._record(row["id"]), json.dumps(record) + "\n")
+
+    def _facts(self, row: Row, mask: Any, measured: Measurements) -> dict[str, Any]:
+        share = float(np.mean(np.asarray(mask) > 0))
+        return {
+            "id": row["id"],
+            "run": row.get("run"),
+            "frame_index": row.get("frame_index"),
+            "spacing_mm": row["spacing_mm"],
+            "spacing_source": row["spacing_source"],
+            "finding": VESSEL if share else NO_VESSEL,
+            "vessel_share": round(share, 5),
+            **_sums(measured),
+            "segments": segment_rows(measured),
+            "narrowings": narrowing_rows(measured),
+            "source": _source(row),
+            "settings": self.settings,
+        }
+
+    def _record(self, name: str) -> Path:
+        return self.output_dir / "records" / f"{name}.json"
+
+    def _is_done(self, row: Row) -> bool:
+        path = self._record(row["id"])
+        if not path.is_file():
+            return False
+        record = json.loads(path.read_text(encoding="utf-8"))
+        before = record["settings"]
+        if before != self.settings:
+            changed = sorted(key for key in before.keys() | self.settings if before.get(key) != self.settings.get(key))
+            raise ValueError(
+                f"{self.output_dir} holds results made with another {', '.join(changed)}: choose another output folder"
+            )
+        return bool(record["source"] == _source(row))
+
+
+VESSEL, NO_VESSEL = "vessel", "no vessel found"
+
+
+def _check_names(rows: Sequence[Row]) -> None:
+    for name_of in (_map_name, _picture_name):
+        seen: dict[str, str] = {}
+        for row in rows:
+            name = name_of(row)
+            if name in seen:
+                raise FileExistsError(
+                    f"{seen[name]} and {row['id']} would write the same file {name}: rename one, or put them into "
+                    "folders of their own"
+                )
+            seen[name] = row["id"]
+
+
+def _map_name(row: Row) -> str:
+    return f"{row['id']}.nii.gz" if "run" in row else row["id"]
+
+
+def _picture_name(row: Row) -> str:
+    return row["id"] if row["id"].lower().endswith(".png") else f"{row['id']}.png"
+
+
+def _sums(measured: Measurements) -> dict[str, Any]:
+    """Of all segments: their number and length, and the mean diameter of all points, each a pixel of length."""
+    diameters = np.concatenate([np.empty(0), *(segment.diameter_px for segment in measured.segments)])
+    mean_px = float(np.nanmean(diameters)) if np.isfinite(diameters).any() else None
+    mm = measured.spacing_mm
+    return {
+        "segment_count": len(measured.segments),
+        "length_px": sum(segment.length_px for segment in measured.segments),
+        "mean_diameter_px": mean_px,
+        "mean_diameter_mm": None if mean_px is None or mm is None else mean_px * mm,
+        "narrowing_count": len(measured.narrowings),
+    }
+
+
+def _source(row: Row) -> list[int]:
+    """Size and time of change of the file, by which a changed one is known."""
+    facts = os.stat(row["image"])
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def _upright(array: Any) -> NDArray[Any]:
+    """(1, W, H) of MONAI's axes -> (H, W), row 0 at the top."""
+    return np.asarray(array)[0].T
+
+
+def _title(row: Row, quality: Any) -> str:
+    reasons = ": " + ", ".join(quality.reasons).replace("_", " ") if quality.reasons else ""
+    return f"{row['id']}   {quality.verdict}{reasons}"
