@@ -43,7 +43,7 @@ class UNetEncoder(nn.Module):
         """
         features = []
         for depth, stage in enumerate(self.stages):
-            image = stage(functional.max_pool2d(image, 2) if depth else image)
+            image = stage(functional.max_pool2d(image, 2) if depth > 0 else image)
             features.append(image)
         return features
 
@@ -62,16 +62,16 @@ class UNetDecoder(nn.Module):
         self.ups = nn.ModuleList(nn.ConvTranspose2d(deep, skip, kernel_size=2, stride=2) for deep, skip in pairs)
         self.stages = nn.ModuleList(double_conv(2 * skip, skip) for _, skip in pairs)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
+    def forward(self, features: list[Tensor]) -> Tensor:
         """The encoder's features -> (B, channels[0], H, W)."""
-        *skips, image = features
-        for up, stage, skip in zip(self.ups, self.stages, reversed(skips), strict=True):
-            image = stage(torch.cat((up(image), skip), dim=1))
+        image = features[-1]
+        for depth, (up, stage) in enumerate(zip(self.ups, self.stages)):  # noqa: B905  # TorchScript has no `strict`
+            image = stage(torch.cat((up(image), features[-2 - depth]), dim=1))
         return image
 
 
 class UNet(nn.Module):
-    """UNet with an encoder, a decoder and a 1x1 convolution as head.
+    """UNet with an encoder, a decoder and a 1x1 convolution as head; `torch.jit.script` takes it.
 
     MONAI's `BasicUNet` differs in its last stage, so the published weights and parameter counts would not fit it.
     With the default channels: encoder 18,849,984, decoder 12,192,320, head 130, together 31,042,434 parameters.
@@ -104,9 +104,13 @@ class UNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(B, in_channels, H, W) of any H and W -> logits (B, out_channels, H, W)."""
         if image.ndim != 4 or image.shape[1] != self.in_channels:
-            raise ValueError(f"`image` must be (B, {self.in_channels}, H, W), got {tuple(image.shape)}")
-        height, width = image.shape[-2:]
-        padding = (0, -width % self.divisor, 0, -height % self.divisor)
+            self._refuse(image)
+        height, width = image.shape[-2], image.shape[-1]
+        padding = [0, -width % self.divisor, 0, -height % self.divisor]
         padded = functional.pad(image, padding, mode="replicate")
         logits: Tensor = self.head(self.decoder(self.encoder(padded)))
         return logits[..., :height, :width]
+
+    @torch.jit.unused
+    def _refuse(self, image: Tensor) -> None:
+        raise ValueError(f"`image` must be (B, {self.in_channels}, H, W), got {tuple(image.shape)}")

@@ -30,6 +30,19 @@ def test_each_config_gives_weights_that_fine_tuning_takes(tiny_pretraining, tmp_
     assert float(row["contrast"]) > 0
 
 
+def test_a_compiled_step_trains_as_a_plain_one(tiny_pretraining, tmp_path):
+    """By torch's own operations behind the compiler's front, which needs no C++ compiler."""
+    backend = {"backend": "aot_eager", "dynamic": False}
+    tiny_pretraining.run(tmp_path / "plain", "methods/mae.json")
+    settings = {"compile": True, "train#trainer#compile_kwargs": backend}
+    tiny_pretraining.run(tmp_path / "compiled", "methods/mae.json", **settings)
+    losses = []
+    for name in ("plain", "compiled"):
+        with (tmp_path / name / "training.csv").open() as file:
+            losses += [float(row["loss"]) for row in csv.DictReader(file)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
 def test_the_published_overlay_uses_the_published_variant(tiny_pretraining, tmp_path):
     parser = ConfigParser()
     parser.read_config(tiny_pretraining.configs("methods/cm_unet_published.json"))

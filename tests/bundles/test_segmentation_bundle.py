@@ -88,6 +88,22 @@ def train(dataset, output_dir, **overrides):
     )
 
 
+COMPILE = {"compile": True, "train#trainer#compile_kwargs": {"backend": "aot_eager", "dynamic": False}}
+
+
+def test_a_compiled_step_trains_as_a_plain_one(dataset, tmp_path):
+    """By torch's own operations behind the compiler's front, which needs no C++ compiler."""
+    train(dataset, tmp_path / "plain", max_epochs=2)
+    train(dataset, tmp_path / "compiled", max_epochs=2, **COMPILE)
+    plain, compiled = (
+        [float(row["loss"]) for row in read_csv(tmp_path / name / "train.csv")] for name in ("plain", "compiled")
+    )
+    assert compiled == pytest.approx(plain, rel=1e-4)
+    with pytest.raises(RuntimeError) as error:  # a run that was begun in one way goes on in it
+        train(dataset, tmp_path / "plain", max_epochs=2, **COMPILE)
+    assert "compile" in str(error.value.__cause__)
+
+
 @pytest.fixture(scope="module")
 def trained(dataset, tmp_path_factory):
     """The output folder of a run of 10 epochs with validation after every second one."""
