@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 
+VESSEL, NO_VESSEL = "vessel", "no vessel found"
+
 
 class FrameResults:
     """Mask, pictures, measurements and quality of every frame; a second run goes on with the frames that are left.
@@ -65,7 +67,8 @@ class FrameResults:
         if dicom_seg not in (None, "pseudonym", "source"):
             raise ValueError(f"`dicom_seg` must be `pseudonym`, `source` or null, got {dicom_seg!r}")
         self.output_dir = Path(output_dir)
-        self.settings = json.loads(json.dumps({**settings, "narrowings": narrowings}))
+        wanted = {"overlays": overlays, "probabilities": probabilities, "narrowings": narrowings}
+        self.settings = json.loads(json.dumps({**settings, **wanted}))
         self.rows = {row["id"]: row for row in rows}
         self.overlays = overlays
         self.probabilities = probabilities
@@ -177,9 +180,9 @@ class FrameResults:
             "spacing_source": row["spacing_source"],
             "finding": VESSEL if share else NO_VESSEL,
             "vessel_share": round(share, 5),
-            **_sums(measured),
-            "segments": segment_rows(measured),
-            "narrowings": narrowing_rows(measured),
+            **_rounded(_sums(measured)),
+            "segments": [_rounded(segment) for segment in segment_rows(measured)],
+            "narrowings": [_rounded(narrowing) for narrowing in narrowing_rows(measured)],
             "source": _source(row),
             "settings": self.settings,
         }
@@ -198,10 +201,7 @@ class FrameResults:
             raise ValueError(
                 f"{self.output_dir} holds results made with another {', '.join(changed)}: choose another output folder"
             )
-        return bool(record["source"] == _source(row))
-
-
-VESSEL, NO_VESSEL = "vessel", "no vessel found"
+        return bool(record["source"] == _source(row) and record["spacing_mm"] == row["spacing_mm"])
 
 
 def _check_names(rows: Sequence[Row]) -> None:
@@ -237,6 +237,11 @@ def _sums(measured: Measurements) -> dict[str, Any]:
         "mean_diameter_mm": None if mean_px is None or mm is None else mean_px * mm,
         "narrowing_count": len(measured.narrowings),
     }
+
+
+def _rounded(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """To a thousandth of a pixel or mm, beyond which nothing is measured."""
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in facts.items()}
 
 
 def _source(row: Row) -> list[int]:

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +108,15 @@ def test_results_of_other_settings_are_not_mixed(frames, run, tmp_path):
     run(frames, tmp_path / "out")
     with pytest.raises(ValueError, match="results made with another threshold: choose another output folder"):
         run(frames, tmp_path / "out", threshold=0.4)
+    with pytest.raises(ValueError, match="made with another probabilities"):
+        run(frames, tmp_path / "out", probabilities=True)
+
+
+def test_another_pixel_size_is_measured_anew(frames, run, tmp_path):
+    assert run(frames, tmp_path / "out")["records"][0]["mean_diameter_mm"] is None
+    (first, _) = run(frames, tmp_path / "out", spacing_mm=0.25)["records"]
+    assert first["mean_diameter_mm"] == pytest.approx(0.25 * first["mean_diameter_px"], abs=2e-3)
+    assert first["spacing_source"] == "user"
 
 
 def test_frames_that_would_write_one_file_are_refused_before_anything_is_written(frames, run, tmp_path):
@@ -195,3 +207,36 @@ def test_the_command_line_says_what_was_asked_for_and_leaves_the_rest_to_the_bun
 def test_frames_that_cannot_be_are_refused(words, capsys):
     with pytest.raises(SystemExit):
         parse(["-i", "a", "-o", "b", "--frames", *words])
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_results(frames, dark_detector, tmp_path):
+    for number in range(12):
+        draw(frames / f"more{number}.png")
+    words = [sys.executable, "-c", KILLED_AFTER_THREE, str(frames), str(tmp_path / "killed"), str(dark_detector)]
+    assert subprocess.run(words, check=False, capture_output=True).returncode == -signal.SIGKILL
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "records").rglob("*.json")}
+    assert 0 < len(done) < 14
+    options = {"weights": [dark_detector], **TINY}
+    assert predict(frames, tmp_path / "killed", **options) == predict(frames, tmp_path / "whole", **options)
+    assert all(path.stat().st_mtime_ns == before for path, before in done.items())
+    names = {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file()}
+    for name in names - {Path("statistics.json")}:
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+KILLED_AFTER_THREE = f"""
+import os, signal, sys
+from cmunet_monai.prediction import FrameResults, predict
+
+write = FrameResults._write
+seen = []
+
+def write_and_die(self, row, frame, output):
+    seen.append(row)
+    write(self, row, frame, output)
+    if len(seen) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+FrameResults._write = write_and_die
+predict(sys.argv[1], sys.argv[2], weights=[sys.argv[3]], **{TINY!r})
+"""
