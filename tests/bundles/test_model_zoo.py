@@ -1,6 +1,7 @@
 """What the model zoo's own verification (its ci/verify_bundle.py) asks of a bundle beside its metadata, which
 `test_metadata.py` checks: the files, and an export by TorchScript."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,15 @@ def test_a_bundle_has_its_licence_documentation_and_metadata(bundle):
         assert (bundle / name).read_text().strip(), name
 
 
-def test_the_network_is_exported_by_torchscript_with_its_weights(dark_detector, tmp_path):
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_the_network_is_exported_by_torchscript_with_its_weights(dark_detector, tmp_path, suffix):
     state = load_file(dark_detector)
     torch.save(state, tmp_path / "model.pt")
+    shutil.copy(dark_detector, tmp_path / "model.safetensors")
     ckpt_export(
         net_id="network_def",
         filepath=str(tmp_path / "model.ts"),
-        ckpt_file=str(tmp_path / "model.pt"),
+        ckpt_file=str(tmp_path / f"model.{suffix}"),
         meta_file=str(SEGMENTATION / "configs" / "metadata.json"),
         config_file=str(SEGMENTATION / "configs" / "inference.json"),
         bundle_root=str(SEGMENTATION),
