@@ -211,6 +211,18 @@ def test_a_method_is_pretrained_once_for_all_draws(pretrained):
     assert facts == {"none": ("0", "0"), "mae": ("2", "6.0"), "vaso": ("2", "12.0")}
 
 
+def test_an_epoch_that_was_held_up_does_not_count(pretrained):
+    class Paused(Runs):
+        def __call__(self, configs, overrides):
+            super().__call__(configs, overrides)
+            if "mae.json" in self.calls[-1][0]:
+                log = Path(overrides["output_dir"]) / "training.csv"
+                log.write_text("epoch,seconds\n1,2\n2,900\n3,4\n")
+
+    run_study(read_study(pretrained), run=Paused(lambda _: 0.5))
+    assert {row["pretraining_seconds"] for row in cell_rows(pretrained) if row["method"] == "mae"} == {"12.0"}
+
+
 def test_draws_that_saw_different_frames_in_pretraining_are_refused(pretrained):
     final = pretrained.parent / "draw_1" / "final.json"
     final.write_text(json.dumps({"pretraining": [{"image": "a.png"}]}))
