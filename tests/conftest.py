@@ -18,6 +18,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 torch.set_num_threads(1)
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
+# a minute and more each: with a file at a time on every core, they would keep one core busy at the end
+LONGEST_FILES = ("test_readme.py", "test_fuzz_dicom.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
 
 
 @dataclass(frozen=True)
