@@ -119,7 +119,7 @@ $(DEMO)/inference.done: $(DEMO)/evaluation.done
 # The checks -----------------------------------------------------------------------------------------------------------
 
 test: $(READY)  ## Run the tests (or TESTS=tests/metrics), a file at a time on every core
-	$(VENV_PYTHON) -m pytest --numprocesses auto --dist loadfile $(TESTS)
+	$(VENV_PYTHON) -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 $(TESTS)
 
 lint: $(READY)  ## Check style and types: ruff, mypy
 	$(VENV_PYTHON) -m ruff check .

@@ -31,11 +31,12 @@ def test_each_config_gives_weights_that_fine_tuning_takes(tiny_pretraining, tmp_
 
 
 def test_a_compiled_step_trains_as_a_plain_one(tiny_pretraining, tmp_path):
-    """By torch's own operations behind the compiler's front, which needs no C++ compiler."""
+    """By torch's own operations behind the compiler's front, which needs no C++ compiler; in a process of its own."""
     backend = {"backend": "aot_eager", "dynamic": False}
     tiny_pretraining.run(tmp_path / "plain", "methods/mae.json")
     settings = {"compile": True, "train#trainer#compile_kwargs": backend}
-    tiny_pretraining.run(tmp_path / "compiled", "methods/mae.json", **settings)
+    words = tiny_pretraining.command(tmp_path / "compiled", "methods/mae.json", **settings)
+    subprocess.run(words, check=True, capture_output=True)
     losses = []
     for name in ("plain", "compiled"):
         with (tmp_path / name / "training.csv").open() as file:
