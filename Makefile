@@ -119,7 +119,10 @@ $(DEMO)/inference.done: $(DEMO)/evaluation.done
 # The checks -----------------------------------------------------------------------------------------------------------
 
 test: $(READY)  ## Run the tests (or TESTS=tests/metrics), a file at a time on every core
-	$(VENV_PYTHON) -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 $(TESTS)
+	$(VENV_PYTHON) -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 \
+	    $(or $(TESTS),tests --ignore=tests/inferers)
+# in a process of their own: one that has used OpenVINO or ONNX Runtime has been seen to die at a later SIGCHLD
+	$(if $(TESTS),,$(VENV_PYTHON) -m pytest tests/inferers)
 
 lint: $(READY)  ## Check style and types: ruff, mypy
 	$(VENV_PYTHON) -m ruff check .
