@@ -1,5 +1,7 @@
 """NIfTI files of single frames."""
 
+from typing import Any
+
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
@@ -15,4 +17,20 @@ def as_nifti(frame: NDArray[np.generic], spacing_mm: float | None) -> nibabel.Ni
     size = 1.0 if spacing_mm is None else spacing_mm
     image = nibabel.Nifti1Image(frame.T[..., None].astype(kind), np.diag([size, size, 1.0, 1.0]))
     image.header.set_xyzt_units("unknown" if spacing_mm is None else "mm")
+    return image
+
+
+def with_geometry_of(source: Any, array: NDArray[np.generic]) -> nibabel.Nifti1Image:
+    """An array as NIfTI with the affine, pixel sizes, units and codes of another image, and none of its texts.
+
+    Args:
+        source: of `nibabel.load`. Not modified.
+        array: of the source's shape.
+    """
+    image = nibabel.Nifti1Image(array, source.affine)
+    image.header.set_zooms(source.header.get_zooms())
+    image.header.set_xyzt_units(*source.header.get_xyzt_units())
+    for form in ("qform", "sform"):
+        affine, code = getattr(source, f"get_{form}")(coded=True)
+        getattr(image, f"set_{form}")(affine, int(code))
     return image

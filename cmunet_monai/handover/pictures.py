@@ -109,18 +109,14 @@ def _plain_nifti(path: Path) -> bytes:
     import nibabel
     import numpy as np
 
+    from cmunet_monai.nifti import with_geometry_of
+
     try:
         source: Any = nibabel.load(path)
         shape = tuple(source.shape)
         if math.prod(shape) > MAX_SIDE**2:
             raise Refused(f"{shape} pixels, more than {MAX_SIDE} x {MAX_SIDE}")
-        image = nibabel.Nifti1Image(np.asarray(source.dataobj), source.affine)
-        image.header.set_zooms(source.header.get_zooms())
-        image.header.set_xyzt_units(*source.header.get_xyzt_units())
-        for form in ("qform", "sform"):
-            affine, code = getattr(source, f"get_{form}")(coded=True)
-            getattr(image, f"set_{form}")(affine, int(code))
-        return bytes(image.to_bytes())
+        return bytes(with_geometry_of(source, np.asarray(source.dataobj)).to_bytes())
     except Refused:
         raise
     except Exception as error:  # nibabel and gzip raise many kinds, few of which name the file

@@ -8,7 +8,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-EXAMPLE_SHAPE = (2, 64, 64)  # B, H, W that a network is traced with; any other works with the result
+from cmunet_monai.inferers.onnx_runtime import EXAMPLE_SHAPE
+
 # dtype -> (OpenVINO's name of it as a setting, and among what a processor can do)
 PRECISIONS = {"bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
 

@@ -106,7 +106,7 @@ class FrameResults:
         records = list(self.records())
         for table in ("segments", "narrowings"):
             rows = [{"id": r["id"], **row, "use": RESEARCH_USE} for r in records for row in r.pop(table)]
-            if rows or (table == "segments" or self.narrowings):
+            if table == "segments" or self.narrowings:
                 write_csv_atomic(self.output_dir / f"{table}.csv", rows, columns=["id"])
         verdicts = Counter(record["quality"]["verdict"] for record in records)
         summary = {

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from cmunet_monai.atomic import atomic_path
-from cmunet_monai.nifti import as_nifti
+from cmunet_monai.nifti import as_nifti, with_geometry_of
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
@@ -94,13 +94,7 @@ def _write(
 def _with_geometry_of(frame: str | os.PathLike[str], volume: np.ndarray) -> nib.Nifti1Image:
     source: Any = nib.load(frame)
     _check_size((*volume.shape, 1), (*source.shape, 1)[:3], frame)
-    image = nib.Nifti1Image(volume.reshape(source.shape), source.affine)
-    image.header.set_zooms(source.header.get_zooms())
-    image.header.set_xyzt_units(*source.header.get_xyzt_units())
-    for form in ("qform", "sform"):
-        affine, code = getattr(source, f"get_{form}")(coded=True)
-        getattr(image, f"set_{form}")(affine, int(code))
-    return image
+    return with_geometry_of(source, volume.reshape(source.shape))
 
 
 def _check_size(size: tuple[int, ...], expected: tuple[int, ...], frame: str | os.PathLike[str]) -> None:
