@@ -73,6 +73,8 @@ EVALUATE = $(call segmentation,evaluate) $(DEMO_DATA) \
 INFER = $(call segmentation,inference) --dataset_dir $(DEMO)/data/images \
 	--weights $(DEMO)/segmentation/model.safetensors --output_dir $(DEMO)/inference
 
+# glibc keeps the memory that torch gives back, instead of returning it to the system at every step
+demo: export GLIBC_TUNABLES := glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=8589934592
 demo: $(DEMO)/inference.done  ## Pre-train, fine-tune, evaluate and infer on synthetic angiograms (or DATA=DIR)
 	@echo
 	@echo 'Pictures of this demo:'
@@ -119,10 +121,7 @@ $(DEMO)/inference.done: $(DEMO)/evaluation.done
 # The checks -----------------------------------------------------------------------------------------------------------
 
 test: $(READY)  ## Run the tests (or TESTS=tests/metrics), a file at a time on every core
-	$(VENV_PYTHON) -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 \
-	    $(or $(TESTS),tests --ignore=tests/inferers)
-# in a process of their own: one that has used OpenVINO or ONNX Runtime has been seen to die at a later SIGCHLD
-	$(if $(TESTS),,$(VENV_PYTHON) -m pytest tests/inferers)
+	$(VENV_PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(or $(TESTS),tests)
 
 lint: $(READY)  ## Check style and types: ruff, mypy
 	$(VENV_PYTHON) -m ruff check .

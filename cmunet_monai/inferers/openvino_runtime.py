@@ -3,7 +3,9 @@
 import sys
 import warnings
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ def convert_to_openvino(
             bfloat16 on some processors, which would make masks differ between machines.
     """
     ov = import_openvino()
-    core = ov.Core()
+    core = openvino_core()
     setting, capability = PRECISIONS.get(dtype or "", ("f32", "FP32"))
     if dtype is None or capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         dtype, setting = "float32", "f32"
@@ -49,6 +51,16 @@ def convert_to_openvino(
         return torch.from_numpy(result[0])
 
     return run, dtype
+
+
+@cache
+def openvino_core() -> Any:
+    """The one `Core` of this process, which stays.
+
+    The processor's plugin gives the thread that makes it a signal stack, and unmaps it when the last `Core` goes
+    without taking it back (OpenVINO 2026.4): the next signal, such as the end of a loader process, then ends the process.
+    """
+    return import_openvino().Core()
 
 
 def import_openvino() -> ModuleType:

@@ -1,5 +1,6 @@
 """OpenVINO on the processor."""
 
+import subprocess
 import sys
 from importlib.util import find_spec
 
@@ -28,3 +29,20 @@ def test_a_dtype_is_used_exactly_where_openvino_says_that_the_processor_has_it()
         for dtype, capability in (("bfloat16", "BF16"), ("float16", "FP16")):
             assert convert_to_openvino(network, dtype=dtype)[1] == (dtype if capability in able else "float32")
     assert convert_to_openvino(network)[1] == "float32"
+
+
+def test_signals_are_handled_after_converted_networks_are_gone():
+    """OpenVINO's plugin leaves the thread a signal stack that is not there any more when it goes itself."""
+    script = """
+import gc, signal, torch
+from cmunet_monai.inferers.openvino_runtime import convert_to_openvino
+
+for _ in range(2):
+    run, _ = convert_to_openvino(torch.nn.Conv2d(1, 1, 3).eval())
+del run
+gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
