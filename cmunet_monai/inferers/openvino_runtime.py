@@ -58,7 +58,7 @@ def openvino_core() -> Any:
     """The one `Core` of this process, which stays.
 
     The processor's plugin gives the thread that makes it a signal stack, and unmaps it when the last `Core` goes
-    without taking it back (OpenVINO 2026.4): the next signal, such as the end of a loader process, then ends the process.
+    without taking it back (OpenVINO 2026.4): the next signal, such as a loader process that ends, is then fatal.
     """
     return import_openvino().Core()
 

@@ -1,7 +1,15 @@
 """From files to masks, pictures, measurements and quality, by a bundle's own `inference.json`."""
 
-from cmunet_monai.prediction.predict import predict
-from cmunet_monai.prediction.results import FrameResults
-from cmunet_monai.prediction.run_batches import RunBatches
+from importlib import import_module
+from typing import Any
 
-__all__ = ["FrameResults", "RunBatches", "predict"]
+_HOME = {"predict": "run_bundle", "FrameResults": "results", "RunBatches": "run_batches"}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is named when it is asked for: `predict --help` then does without MONAI and torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

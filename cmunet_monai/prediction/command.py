@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("cmunet_monai").setLevel(logging.INFO)
-    from cmunet_monai.prediction.predict import predict  # imports MONAI and torch, which --help does without
+    from cmunet_monai.prediction.run_bundle import predict  # imports MONAI and torch, which --help does without
 
     summary = predict(**arguments)
     output = arguments["output"]

@@ -209,6 +209,12 @@ def test_frames_that_cannot_be_are_refused(words, capsys):
         parse(["-i", "a", "-o", "b", "--frames", *words])
 
 
+def test_help_is_shown_without_torch():
+    code = "import sys; from cmunet_monai.prediction.command import main; assert 'torch' not in sys.modules; main(['-h'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()[:2]) == (0, ["usage:", "python"]), done.stderr
+
+
 def test_a_killed_run_goes_on_and_ends_with_the_same_results(frames, dark_detector, tmp_path):
     for number in range(12):
         draw(frames / f"more{number}.png")
