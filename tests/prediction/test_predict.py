@@ -210,7 +210,9 @@ def test_frames_that_cannot_be_are_refused(words, capsys):
 
 
 def test_help_is_shown_without_torch():
-    code = "import sys; from cmunet_monai.prediction.command import main; assert 'torch' not in sys.modules; main(['-h'])"
+    code = (
+        "import sys; from cmunet_monai.prediction.command import main; assert 'torch' not in sys.modules; main(['-h'])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()[:2]) == (0, ["usage:", "python"]), done.stderr
 
