@@ -50,7 +50,7 @@ class Pseudonyms:
         """
         path = Path(key_file)
         if path.resolve().is_relative_to(Path(output).resolve()):
-            raise ValueError(f"the key {path} lies in the output folder {output}: keep it apart from the data")
+            raise ValueError(f"the key {path} lies in the output folder {output}: keep it apart from the data (--key)")
         if path.is_dir():
             raise ValueError(f"the key {path} is a folder: name a file")
         if not path.exists():

@@ -80,8 +80,9 @@ def main(argv: Sequence[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     if arguments.new_key is not None:
+        public = new_key(arguments.new_key)
         print(f"{arguments.new_key}: private key, without a passphrase, for you alone")
-        print(f"{new_key(arguments.new_key)}: public key, for whoever verifies")
+        print(f"{public}: public key, for whoever verifies")
         return 0
     if arguments.bundle is None or arguments.output is None:
         parser.error("BUNDLE and --output are needed")

@@ -77,7 +77,9 @@ def run_module(words: list[str], folder: Path, what: str) -> None:
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"{what} took more than {TIMEOUT_SECONDS} seconds") from None
     if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines()
+        # of a chain of exceptions the first says what was wrong
+        said = (done.stderr or done.stdout).split("\nThe above exception was the direct cause")[0]
+        lines = said.strip().splitlines()
         raise RuntimeError(
             f"{what} failed (`python -m {words[0]}`, exit code {done.returncode}): " + "\n".join(lines[-12:])
         )

@@ -72,7 +72,7 @@ def save_unet_weights(
         for key, value in network.state_dict().items()
         if key.split(".")[0] in parts
     }
-    broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    broken = _not_finite(state)
     if broken:
         raise ValueError(f"{path.name} was not written: weights are not finite in {', '.join(broken[:4])}")
     with atomic_path(path) as temporary:
@@ -81,6 +81,10 @@ def save_unet_weights(
     architecture = {name: getattr(network, name) for name in ("in_channels", "out_channels", "channels")}
     facts = {"architecture": architecture, "parts": list(parts), "keys": len(state), "sha256": digest, **sidecar}
     write_text_atomic(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
+
+
+def _not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    return [key for key, value in state.items() if not torch.isfinite(value).all()]
 
 
 def file_digest(path: str | os.PathLike[str] | None) -> str | None:
@@ -167,9 +171,12 @@ def load_unet_weights(network: nn.Module, path: str | os.PathLike[str]) -> Weigh
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file cannot be read, or nothing in it fits the network.
+        ValueError: if the file cannot be read, nothing in it fits the network, or weights are not finite.
     """
     state = read_state_dict(path)
+    broken = _not_finite(state)
+    if broken:
+        raise ValueError(f"{path}: weights are not finite in {', '.join(broken[:4])}; take those of another epoch")
     own = network.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     skipped = tuple(

@@ -11,7 +11,9 @@ from cmunet_monai.notice import RESEARCH_USE
 EPILOG = f"""
 Writes to the output folder: masks/, overlays/, animations/ (of runs with several frames), segments.csv (length, mean
 and least diameter of each segment between branch points), statistics.json (quality and findings of each frame),
-passed_over.csv (files that could not be read, if any). XA DICOM is named by pseudonym; the key goes to OUTPUT.key, and
+records/ (the same, a frame each), passed_over.csv (files that could not be read, if any); on request narrowings.csv,
+uncertainty/, probabilities/, seg/. A frame is `ok`, for `review` by a person, or `refused`, which means that what was
+found in it means nothing; statistics.json says why. XA DICOM is named by pseudonym; the key goes to OUTPUT.key, and
 beside it the map that says whom a pseudonym stands for. A second run with the same options goes on where the first
 stopped. {RESEARCH_USE.capitalize()}, not a medical device.
 """

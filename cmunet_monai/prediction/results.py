@@ -102,10 +102,14 @@ class FrameResults:
                 overlays = [self.overlay_path(row) for row in rows]
                 write_animation(overlays, animation, frame_time_ms=rows[0]["frame_time_ms"])
             if self.dicom_seg is not None:
-                self._write_seg(run, rows)
+                self._write_seg(run, [row for row in rows if self._verdict(row) != "refused"])
         records = list(self.records())
         for table in ("segments", "narrowings"):
-            rows = [{"id": r["id"], **row, "use": RESEARCH_USE} for r in records for row in r.pop(table)]
+            rows = [
+                {"id": record["id"], "verdict": record["quality"]["verdict"], **row, "use": RESEARCH_USE}
+                for record in records
+                for row in record.pop(table)
+            ]
             if table == "segments" or self.narrowings:
                 write_csv_atomic(self.output_dir / f"{table}.csv", rows, columns=["id"])
         verdicts = Counter(record["quality"]["verdict"] for record in records)
@@ -120,6 +124,11 @@ class FrameResults:
         write_text_atomic(self.output_dir / "statistics.json", json.dumps(summary, indent=2) + "\n")
 
     def _write_seg(self, run: str, rows: Sequence[Row]) -> None:
+        path = self.output_dir / "seg" / f"{run}.dcm"
+        path.unlink(missing_ok=True)
+        if not rows:
+            logger.warning("%s: no segmentation, since every frame was refused", run)
+            return
         pseudonyms = None
         if self.dicom_seg == "pseudonym":
             if self.key is None:
@@ -129,7 +138,7 @@ class FrameResults:
             read_masks([self.mask_path(row) for row in rows]),
             [row["frame_index"] for row in rows],
             rows[0]["image"],
-            self.output_dir / "seg" / f"{run}.dcm",
+            path,
             identity=self.dicom_seg or "pseudonym",
             pseudonyms=pseudonyms,
             algorithm_name="cmunet_monai",
@@ -142,6 +151,10 @@ class FrameResults:
             path = self._record(name)
             if path.is_file():
                 yield json.loads(path.read_text(encoding="utf-8"))
+
+    def _verdict(self, row: Row) -> str:
+        record = json.loads(self._record(row["id"]).read_text(encoding="utf-8"))
+        return str(record["quality"]["verdict"])
 
     def mask_path(self, row: Row) -> Path:
         return self.output_dir / "masks" / _map_name(row)
@@ -192,10 +205,15 @@ class FrameResults:
 
     def _is_done(self, row: Row) -> bool:
         path = self._record(row["id"])
-        if not path.is_file():
+        files = [path, self.mask_path(row), *([self.overlay_path(row)] if self.overlays else [])]
+        if not all(file.is_file() for file in files):
             return False
-        record = json.loads(path.read_text(encoding="utf-8"))
-        before = record["settings"]
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            before = record["settings"]
+        except (ValueError, KeyError):
+            logger.warning("%s is damaged: the frame is done again", path)
+            return False
         if before != self.settings:
             changed = sorted(key for key in before.keys() | self.settings if before.get(key) != self.settings.get(key))
             raise ValueError(

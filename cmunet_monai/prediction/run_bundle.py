@@ -37,6 +37,7 @@ def predict(
         What `statistics.json` says.
     Raises:
         FileNotFoundError: if there is no such source, bundle or weights file, or no frame in the source.
+        NotADirectoryError: if the output is a file.
         ValueError: if an option is unknown or cannot be.
     """
     root = Path(bundle) if bundle is not None else bundle_beside_the_package()
@@ -47,6 +48,8 @@ def predict(
     unknown = sorted(options.keys() - known.keys())
     if unknown:
         raise ValueError(f"{config} has no {', '.join(unknown)}")
+    if Path(output).is_file():
+        raise NotADirectoryError(f"{output} is a file: name a folder for the results")
     settings: Mapping[str, Any] = {
         "runtime": "auto",
         **options,

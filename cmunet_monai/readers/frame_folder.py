@@ -22,19 +22,21 @@ from cmunet_monai.readers.xa_spacing import check_spacing
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".nii", ".nii.gz")
+LONGEST_NAME = 230  # of 255 that file systems take: results add to it, and temporary files too
 
 
 def find_frames(
     source: str | os.PathLike[str], *, leave_out: str | os.PathLike[str] | None = None
-) -> tuple[Path, list[Path], list[Path]]:
-    """PNG and NIfTI files, and DICOM files, in a folder and the folders below it, each sorted by path.
+) -> tuple[Path, list[Path], list[Path], list[Path]]:
+    """PNG and NIfTI files, DICOM files, and what cannot be opened, in a folder and those below it, sorted by path.
 
     Args:
         source: a folder, or one file. Hidden files and folders are passed over, and so are zip archives and what lies
             behind links to folders. A DICOM file may have any name; without the preamble of PS3.10 it counts as none.
         leave_out: a folder whose files are no frames, such as the output folder of an earlier run in the same place.
     Returns:
-        The folder, that of the file if there is one; the pictures in it; the DICOM files in it.
+        The folder, that of the file if there is one; the pictures in it; the DICOM files in it; the folders in it
+        that cannot be opened.
     Raises:
         FileNotFoundError: if there is no such file or folder, or nothing in it that could be a frame.
         ValueError: if the frames lie in the folder that is left out.
@@ -42,7 +44,12 @@ def find_frames(
     root = Path(source)
     if not root.exists():
         raise FileNotFoundError(f"no file or folder at {root}")
-    files, root = ([root], root.parent) if root.is_file() else (sorted(root.rglob("*")), root)
+    locked: list[Path] = []
+    if root.is_file():
+        files, root = [root], root.parent
+    else:
+        walk = os.walk(root, onerror=lambda error: locked.append(Path(error.filename)))
+        files = sorted(Path(folder, name) for folder, _, names in walk for name in names)
     left_out = Path(leave_out).resolve() if leave_out is not None else None
     if left_out is not None and root.resolve().is_relative_to(left_out):
         raise ValueError(f"the frames in {root} lie in the output folder {leave_out}: choose another output folder")
@@ -60,9 +67,10 @@ def find_frames(
     if not pictures and not runs:
         raise FileNotFoundError(
             f"no frame ({', '.join(SUFFIXES)}, DICOM) in {source}, which holds {others} other files"
+            + (f" and {len(locked)} folders that cannot be opened" if locked else "")
         )
     logger.info("%s: %d frames, %d DICOM files, %d others passed over", root, len(pictures), len(runs), others)
-    return root, pictures, runs
+    return root, pictures, runs, sorted(locked)
 
 
 def list_frames(
@@ -101,7 +109,7 @@ def list_frames(
     """
     which = check_frames(frames)
     check_spacing(spacing_mm)
-    root, pictures, files = find_frames(source, leave_out=leave_out)
+    root, pictures, files, locked = find_frames(source, leave_out=leave_out)
     lost: dict[str, str] = {}
     rows = list(_picture_rows(pictures, root, lost, spacing_mm=spacing_mm))
     if files:
@@ -109,6 +117,11 @@ def list_frames(
             raise ValueError(f"{source} holds {len(files)} DICOM files: `key` must name a file for their secret")
         pseudonyms = Pseudonyms.open(key, output=leave_out if leave_out is not None else root)
         rows += _run_rows(files, root, pseudonyms, which, lost, require_xa=require_xa, spacing_mm=spacing_mm)
+    for number, folder in enumerate(locked, start=1):  # its name may be a patient's
+        depth = len(folder.relative_to(root).parts)
+        lost[f"folder {number} of {len(locked)}"] = (
+            f"it cannot be opened, {depth} below the source: see its permissions"
+        )
     for name, reason in lost.items():
         logger.warning("%s passed over: %s", name, reason)
     if passed_over is not None:
@@ -131,6 +144,9 @@ def _picture_rows(
     source = "user" if spacing_mm is not None else "unknown"
     for path in tqdm(pictures, desc="reading frames", unit="file", disable=None):
         name = path.relative_to(root).as_posix()
+        if len(os.fsencode(path.name)) > LONGEST_NAME:
+            lost[name] = f"its name is longer than {LONGEST_NAME} bytes, and results are named by it: rename it"
+            continue
         try:
             values, _ = reader.get_data((str(path),))
             _check_grey_levels(values)

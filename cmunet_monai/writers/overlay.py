@@ -24,6 +24,7 @@ NARROWING = (240, 228, 66)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 TOLERANCE_PX = 2.0
 SHORTEST_SIDE_PX = 1024
+LONGEST_SIDE_PX = 4096
 _SUBPIXEL_BITS = 4
 
 
@@ -36,8 +37,8 @@ def draw_outline(frame: Array, mask: Array, *, narrowings: Sequence[Narrowing] =
         narrowings: each gets a circle as wide as the reference beside it, and its percentage.
         title: text of the line under the picture.
     Returns:
-        (H', W', 3) uint8 RGB, upright; H and W enlarged by a whole factor until the shorter one is 1024 px or more,
-        with a strip for the title and "research use only" below the frame.
+        (H', W', 3) uint8 RGB, upright; H and W enlarged by a whole factor until the shorter one is 1024 px or more, as
+        far as the longer one stays within 4096, with a strip for the title and "research use only" below the frame.
     Raises:
         ValueError: if the two are not (1, W, H) of one size.
     """
@@ -98,7 +99,7 @@ def _canvas(grey: np.ndarray) -> tuple[np.ndarray, int]:
     """The frame in its own grey scale (0.5th to 99.5th percentile), enlarged, and by which factor."""
     low, high = np.percentile(grey, [0.5, 99.5])
     eight_bit = np.clip((grey - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
-    scale = -(-SHORTEST_SIDE_PX // min(grey.shape))
+    scale = max(1, min(-(-SHORTEST_SIDE_PX // min(grey.shape)), LONGEST_SIDE_PX // max(grey.shape)))
     size = (grey.shape[1] * scale, grey.shape[0] * scale)
     return cv2.cvtColor(cv2.resize(eight_bit, size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB), scale
 
@@ -131,12 +132,13 @@ def _draw(
 def _draw_narrowing(picture: np.ndarray, narrowing: Narrowing, scale: int) -> None:
     column, row = (round((value + 0.5) * scale) for value in (narrowing.column, narrowing.row))
     radius = max(round(0.75 * narrowing.reference_px * scale), 8)
-    cv2.circle(picture, (column, row), radius, NARROWING, 2, cv2.LINE_AA)
     text = f"{narrowing.percent:.0f}%"
     width = cv2.getTextSize(text, FONT, 0.55, 1)[0][0]
     beside = column + radius + 6
     x = beside if beside + width < picture.shape[1] else column - radius - 6 - width
-    cv2.putText(picture, text, (x, row + 6), FONT, 0.55, NARROWING, 1, cv2.LINE_AA)
+    for colour, wider in (((0, 0, 0), 2), (NARROWING, 0)):  # a dark rim, to be read on bright ground
+        cv2.circle(picture, (column, row), radius, colour, 2 + wider, cv2.LINE_AA)
+        cv2.putText(picture, text, (x, row + 6), FONT, 0.55, colour, 1 + wider, cv2.LINE_AA)
 
 
 def _strip(width: int, title: str, legend: Sequence[tuple[str, tuple[int, int, int]]] = ()) -> np.ndarray:
@@ -148,6 +150,7 @@ def _strip(width: int, title: str, legend: Sequence[tuple[str, tuple[int, int, i
         x -= cv2.getTextSize(name, FONT, size, 1)[0][0] + 52
         cv2.line(strip, (x, baseline - 5), (x + 26, baseline - 5), colour, 2, cv2.LINE_AA)
         cv2.putText(strip, name, (x + 34, baseline), FONT, size, ink, 1, cv2.LINE_AA)
+    title = title.encode("utf-8", "replace").decode()  # OpenCV ends the process at a file name that is no text
     while title and cv2.getTextSize(title, FONT, size, 1)[0][0] > x - 36:
         title = title[:-1]
     cv2.putText(strip, title, (12, baseline), FONT, size, ink, 1, cv2.LINE_AA)

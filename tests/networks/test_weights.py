@@ -96,3 +96,11 @@ def test_provenance_names_the_data_list_by_its_digest_only(tmp_path):
     facts = provenance(datalist, method="CMUNet")
     assert facts["datalist_sha256"] == hashlib.sha256(b"{}").hexdigest()
     assert "Surname" not in json.dumps(facts)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    network = UNet(channels=CHANNELS)
+    state = network.state_dict() | {"head.bias": torch.full((2,), torch.nan)}
+    save_file(state, tmp_path / "broken.safetensors")
+    with pytest.raises(ValueError, match=r"broken\.safetensors: weights are not finite in head\.bias"):
+        load_unet_weights(network, tmp_path / "broken.safetensors")

@@ -104,6 +104,54 @@ def test_a_second_run_does_what_is_left_and_what_has_changed(frames, run, tmp_pa
     assert run(frames, out)["no_vessel_found"] == 1
 
 
+def test_a_frame_whose_files_are_lost_or_damaged_is_done_again(frames, run, tmp_path):
+    out = tmp_path / "out"
+    expected = run(frames, out)
+    verdicts = {record["id"]: record["quality"]["verdict"] for record in expected["records"]}
+    assert {row["id"]: row["verdict"] for row in read_csv(out / "segments.csv")} == verdicts
+    (out / "masks" / "a.png").unlink()
+    (out / "records" / "later" / "b.png.json").write_text("")
+    (out / "overlays" / "later" / "b.png").unlink()
+    assert run(frames, out) == expected
+    assert sorted(path.name for path in out.rglob("*.png")) == ["a.png", "a.png", "b.png", "b.png"]
+
+
+def test_a_file_name_that_is_no_text_loses_nothing(frames, run, tmp_path):
+    draw(frames / "caf\udce9.png")
+    (frames / "cut\udce9.png").write_bytes(b"")
+    assert run(frames, tmp_path / "out")["frames"] == 3
+    assert {row["id"] for row in read_csv(tmp_path / "out" / "segments.csv")} == {
+        "a.png",
+        "caf\\udce9.png",
+        "later/b.png",
+    }
+    (lost,) = read_csv(tmp_path / "out" / "passed_over.csv")
+    assert lost["name"] == "cut\\udce9.png"
+
+
+def test_a_segmentation_leaves_refused_frames_out(export, run, tmp_path):
+    options = {"frames": [9, 10], "dicom_seg": "pseudonym", "overlays": False}
+    out = tmp_path / "out"
+    records = run(export, out, **options)["records"]
+    (seg,) = (out / "seg").iterdir()
+    assert highdicom.seg.segread(seg).NumberOfFrames == 2
+    for record, number in zip(records, (1, 0), strict=True):
+        path = out / "records" / f"{record['id']}.json"
+        stored = json.loads(path.read_text())
+        stored["quality"]["verdict"] = "refused"
+        path.write_text(json.dumps(stored))
+        run(export, out, **options)
+        assert seg.is_file() == bool(number)
+        if number:
+            assert highdicom.seg.segread(seg).NumberOfFrames == number
+
+
+def test_an_output_that_is_a_file_is_named(frames, run, tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(NotADirectoryError, match="out is a file: name a folder"):
+        run(frames, tmp_path / "out")
+
+
 def test_results_of_other_settings_are_not_mixed(frames, run, tmp_path):
     run(frames, tmp_path / "out")
     with pytest.raises(ValueError, match="results made with another threshold: choose another output folder"):

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,27 @@ def test_a_folder_without_frames_is_named(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(FileNotFoundError, match=r"no frame .*1 other files"):
         list_frames(tmp_path)
+
+
+def test_a_folder_that_cannot_be_opened_is_listed_without_its_name(folder, tmp_path, monkeypatch):
+    def scandir(path):
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    rows = list_frames(folder, passed_over=tmp_path / "lost.csv")
+    assert [row["id"] for row in rows] == ["a.nii.gz", "b.png", "out/b.png"]
+    with (tmp_path / "lost.csv").open(newline="") as file:
+        (lost,) = csv.DictReader(file)
+    assert lost["name"] == "folder 1 of 1"
+    assert "cannot be opened, 1 below the source" in lost["reason"]
+
+
+def test_a_name_too_long_to_name_results_by_is_passed_over(folder, tmp_path):
+    write_frame(folder / f"{'a' * 240}.png")
+    assert [row["id"] for row in list_frames(folder)] == ["a.nii.gz", "b.png", "out/b.png", "sub/c.NII"]
 
 
 def test_a_missing_folder_is_named(tmp_path):

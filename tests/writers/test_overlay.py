@@ -147,6 +147,16 @@ def test_tensors_are_taken_and_not_modified():
     assert torch.equal(mask, copies[1])
 
 
+def test_a_narrow_frame_is_enlarged_no_further_than_its_longer_side_allows():
+    narrow = np.zeros((1, 500, 1), np.uint8)
+    assert draw_outline(narrow, narrow).shape == (8 + 34, 4000, 3)
+
+
+def test_a_title_that_is_no_text_is_drawn():
+    empty = np.zeros((1, 64, 64), np.uint8)
+    assert draw_outline(empty, empty, title="caf\udce9.png").any()
+
+
 def test_sizes_that_differ_are_named():
     with pytest.raises(ValueError, match=r"\(1, 64, 64\), \(1, 32, 32\)"):
         draw_outline(grey(), np.zeros((1, 32, 32), np.uint8))
