@@ -82,8 +82,9 @@ def test_personal_path_rule_knows_paths_from_other_text(name):
         assert not PERSONAL_PATH.search(text), text
 
 
-def test_no_tracked_file_is_larger_than_one_megabyte():
-    assert [str(path.relative_to(ROOT)) for path in _files() if path.stat().st_size > 2**20] == []
+def test_no_tracked_file_is_larger_than_one_megabyte_or_weights_than_ten():
+    limits = {path: (10 if path.suffix == ".safetensors" else 1) * 2**20 for path in _files()}
+    assert [str(path.relative_to(ROOT)) for path, limit in limits.items() if path.stat().st_size > limit] == []
 
 
 def test_tests_are_no_package_and_each_is_collected():
