@@ -49,7 +49,7 @@ def test_what_the_header_says_is_a_reason_where_it_matters():
     assert (quality.verdict, quality.reasons) == ("review", ("subtracted",))
 
 
-@pytest.mark.parametrize("agreement, reasons", [(0.49, ("views_disagree",)), (0.51, ())])
+@pytest.mark.parametrize("agreement, reasons", [(0.64, ("views_disagree",)), (0.66, ())])
 def test_views_that_disagree_are_to_be_reviewed(agreement, reasons):
     assert assess_frame(*angiogram(), agreement=agreement).reasons == reasons
 
@@ -59,6 +59,20 @@ def test_nothing_found_is_no_contrast():
     quality = assess_frame(frame, np.zeros_like(probability))
     assert (quality.verdict, quality.reasons) == ("review", ("no_contrast",))
     assert quality.measures["fitness"] == 0
+
+
+def test_a_catheter_alone_is_no_contrast():
+    frame, probability = angiogram()
+    probability[61:] = 0  # one line of 1 x 128 is left, 0.8% of the frame
+    assert assess_frame(frame, probability).reasons == ("no_contrast",)
+
+
+def test_vessel_is_measured_against_the_field_and_less_than_two_percent_lowers_fitness():
+    probability = np.zeros((100, 100))
+    probability[50] = 1
+    whole, half = vessel_likeness(probability), vessel_likeness(probability, field_share=0.5)
+    assert (whole.vessel_share, half.vessel_share) == pytest.approx((0.01, 0.02))
+    assert (whole.fitness, half.fitness) == pytest.approx((0.5, 1.0))
 
 
 def test_many_pieces_are_no_coronary_tree():
