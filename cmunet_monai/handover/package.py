@@ -81,6 +81,9 @@ def build_package(
     measured = _measured(evaluation, network, digest) if evaluation is not None else {}
     files = _bundle_files(bundle, release, network, measured)
     files |= {layout.WEIGHTS: weights, layout.SIDECAR: json_text(sidecar)}
+    output.parent.mkdir(parents=True, exist_ok=True)  # before the minutes that the test frame takes
+    if not os.access(output.parent, os.W_OK):
+        raise PermissionError(f"{output.parent} cannot be written to: choose another --output")
     with tempfile.TemporaryDirectory(prefix="cmunet-package-") as temporary:
         folder = Path(temporary)
         test = _add_test(files, folder, bundle.name, test_frame, network, digest)
@@ -99,9 +102,6 @@ def build_package(
 def _check_options(output: Path, test_frame: object, *, consent: bool, wheels: bool, key: object) -> None:
     if output.suffix != ".zip":
         raise ValueError(f"a package's file must end in .zip, got {output.name}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(output.parent, os.W_OK):
-        raise PermissionError(f"{output.parent} cannot be written to: choose another --output")
     if test_frame != "synthetic" and not consent:
         raise ValueError(
             f"the test frame {test_frame} may show a patient: give --consent if whoever it is of has agreed that it is "

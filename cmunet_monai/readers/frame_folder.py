@@ -122,6 +122,8 @@ def list_frames(
         lost[f"folder {number} of {len(locked)}"] = (
             f"it cannot be opened, {depth} below the source: see its permissions"
         )
+    # bytes of a file name that are no text have no place in a log
+    lost = {_as_text(name): _as_text(reason) for name, reason in lost.items()}
     for name, reason in lost.items():
         logger.warning("%s passed over: %s", name, reason)
     if passed_over is not None:
@@ -154,6 +156,10 @@ def _picture_rows(
             lost[name] = str(error).replace(str(path), path.name)
             continue
         yield {"id": name, "image": str(path), "spacing_mm": spacing_mm, "spacing_source": source}
+
+
+def _as_text(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _check_grey_levels(values: NDArray[Any]) -> None:
