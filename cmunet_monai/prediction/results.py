@@ -96,14 +96,15 @@ class FrameResults:
 
     def finish(self) -> None:
         """Write the tables of all frames, and what a whole run gets."""
+        records = list(self.records())
+        refused = {record["id"] for record in records if record["quality"]["verdict"] == "refused"}
         for run, rows in runs_of(list(self.rows.values())):
             if self.overlays and len(rows) > 1:
                 animation = self.output_dir / "animations" / f"{run}.gif"
                 overlays = [self.overlay_path(row) for row in rows]
                 write_animation(overlays, animation, frame_time_ms=rows[0]["frame_time_ms"])
             if self.dicom_seg is not None:
-                self._write_seg(run, [row for row in rows if self._verdict(row) != "refused"])
-        records = list(self.records())
+                self._write_seg(run, [row for row in rows if row["id"] not in refused])
         for table in ("segments", "narrowings"):
             rows = [
                 {"id": record["id"], "verdict": record["quality"]["verdict"], **row, "use": RESEARCH_USE}
@@ -151,10 +152,6 @@ class FrameResults:
             path = self._record(name)
             if path.is_file():
                 yield json.loads(path.read_text(encoding="utf-8"))
-
-    def _verdict(self, row: Row) -> str:
-        record = json.loads(self._record(row["id"]).read_text(encoding="utf-8"))
-        return str(record["quality"]["verdict"])
 
     def mask_path(self, row: Row) -> Path:
         return self.output_dir / "masks" / _map_name(row)

@@ -17,7 +17,6 @@ AUROC is the chance that a filled frame has the higher `fitness`, ties counting 
 import argparse
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +69,14 @@ def contrast_of(file: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     return curve.filled, ~arrived
 
 
-def run_groups(files: list[Path], output: Path, options: dict[str, Any]) -> Iterator[tuple[str, list[Record]]]:
+def run_groups(files: list[Path], output: Path, options: dict[str, Any]) -> dict[str, list[Record]]:
     """Filled and pre-contrast frames of runs."""
     groups: dict[str, list[Record]] = {"filled frames of runs": [], "pre-contrast frames of runs": []}
     for number, file in enumerate(files):
         records = predict(file, output / str(number), frames="all", **options)["records"]
         for name, chosen in zip(groups, contrast_of(file), strict=True):
             groups[name] += [record for record in records if chosen[record["frame_index"]]]
-    yield from groups.items()
+    return groups
 
 
 def judged(arguments: argparse.Namespace, folder: Path) -> dict[str, list[Record]]:
@@ -91,7 +90,7 @@ def judged(arguments: argparse.Namespace, folder: Path) -> dict[str, list[Record
         command = "synthesize --cine --patients 2 --runs-per-patient 1 --frames 40 --size 512 --seed 0 --output"
         data_prep([*command.split(), str(folder / "synthetic")])
     files = sorted(path for path in cines.rglob("*.dcm") if path.is_file())
-    groups = dict(run_groups(files, folder / "runs", options))
+    groups = run_groups(files, folder / "runs", options)
     for name, fill in (
         ("natural pictures", natural_pictures),
         ("noise", lambda to: noise(to, np.random.default_rng(0))),
