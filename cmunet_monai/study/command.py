@@ -26,7 +26,8 @@ STUDY is a JSON file; its paths are relative to the current directory:
         "needs": {"segmentor_weights": ["methods/vaso_mim_segmentor.json"]},   made first, given as that option
         "pretraining_overrides": {},                   further options of the pre-training (default: none)
         "finetuning_overrides": {"max_epochs": 300},   further options of the final fit (default: none)
-        "all_draws": true                              also those behind `shared_draws` (default: false)
+        "all_draws": true,                             also those behind `shared_draws` (default: false)
+        "labels": ["18"]                               label sets that it takes part in (default: all)
       }
     },
     "labels": {                                      label sets by name
@@ -35,6 +36,7 @@ STUDY is a JSON file; its paths are relative to the current directory:
                                                        seed, and a folder may stand here several times
         "max_epochs": 150,                             of the final fit
         "choice_epochs": 75,                           of a run that chooses (default: max_epochs)
+        "choice_folds": 1,                             how many folds choose (default: all three)
         "shared_draws": 1                              how many of them every method takes (default: all)
       }
     },

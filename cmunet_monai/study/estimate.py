@@ -42,8 +42,9 @@ def estimate(study: Study, methods: Sequence[str] | None = None) -> Estimate:
         images = [_images(draw / "final.json", "training") for draw in label_set.draws]
         test = _images(label_set.draws[0] / "final.json", "test")
         epochs = label_set.choice_epochs or label_set.max_epochs
-        # the three folds train on twice the labelled images, and validate all of them once
-        chosen_from = len(choosing) * len(study.learning_rates) * images[0] * ((len(FOLDS) - 1) * epochs + 1)
+        # a fold trains on all of the labelled images but its third, and validates that
+        folds = label_set.choice_folds / len(FOLDS) * ((len(FOLDS) - 1) * epochs + 1)
+        chosen_from = len(choosing) * len(study.learning_rates) * images[0] * folds
         fits = 0
         for cell in cells:
             own = study.methods[cell.method].finetuning_overrides.get("max_epochs", label_set.max_epochs)

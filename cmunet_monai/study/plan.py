@@ -35,6 +35,7 @@ class Method:
         pretraining_overrides: further options of the pre-training.
         finetuning_overrides: further options of the final fit, such as another `max_epochs`.
         all_draws: take part in all draws of each label set, not in the first `shared_draws` only.
+        labels: the label sets that the method takes part in; None: all.
     """
 
     weights: Path | None = None
@@ -43,6 +44,7 @@ class Method:
     pretraining_overrides: Mapping[str, Any] = field(default_factory=dict)
     finetuning_overrides: Mapping[str, Any] = field(default_factory=dict)
     all_draws: bool = False
+    labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ class LabelSet:
             folder that stands several times is run with several seeds.
         max_epochs: of the final fit on all labelled images.
         choice_epochs: of the runs that choose; None is `max_epochs`.
+        choice_folds: how many of the three folds choose, from the front.
         shared_draws: how many of the draws, from the front, every method takes; None: all.
     """
 
     draws: tuple[Path, ...]
     max_epochs: int
     choice_epochs: int | None = None
+    choice_folds: int = len(FOLDS)
     shared_draws: int | None = None
 
 
@@ -73,7 +77,7 @@ class Study:
         output_dir: where runs, choices and results go.
         methods: by name.
         labels: label sets by name, such as the number of labelled images.
-        learning_rates: among which three folds inside the labelled images choose, for each method and draw.
+        learning_rates: among which folds inside the labelled images choose, for each method and draw.
         choose_once: choose on the first draw of a label set only, and take that rate for its other draws.
         pretraining: of the methods that the study pre-trains, on the list `pretraining` of the first draw.
         configs: files below the bundle's `configs/`, for training; `evaluate.json` takes the place of the first.
@@ -117,6 +121,9 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         study = _object(Study, settings, "")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    unknown = sorted({name for method in study.methods.values() for name in method.labels or ()} - study.labels.keys())
+    if unknown:
+        raise ValueError(f"{path}: methods name label sets that are not among {list(study.labels)}: {unknown}")
     absent = [str(item) for item in _named_paths(study) if not item.exists()]
     if absent:
         raise FileNotFoundError(f"{path} names what is not there: {', '.join(dict.fromkeys(absent))}")
@@ -172,7 +179,7 @@ def _object(kind: type[Any], settings: Any, where: str) -> Any:
 def _read(name: str, value: Any, where: str) -> Any:
     if name == "methods":
         return {key: _method(item, f"{where}.{key}") for key, item in _named(value, where).items()}
-    if name == "labels":
+    if where == "labels":
         return {key: _object(LabelSet, item, f"{where}.{key}") for key, item in _named(value, where).items()}
     if name == "pretraining":
         return _object(Pretraining, value, where)
@@ -247,6 +254,8 @@ KINDS: Mapping[str, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
     "learning_rates": ("a list of positive numbers", _is_rates, tuple),
     "max_epochs": ("a positive whole number", _is_count, int),
     "choice_epochs": ("a positive whole number or null", _optional(_is_count), lambda value: value),
+    "choice_folds": (f"1, 2 or {len(FOLDS)}", lambda value: _is_count(value) and value <= len(FOLDS), int),
+    "labels": ("a list of names of label sets", _is_some_names, tuple),
     "shared_draws": ("a positive whole number or null", _optional(_is_count), lambda value: value),
     "choose_once": ("true or false", lambda value: isinstance(value, bool), bool),
     "all_draws": ("true or false", lambda value: isinstance(value, bool), bool),

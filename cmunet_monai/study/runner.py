@@ -57,7 +57,9 @@ def cells_of(study: Study, methods: Sequence[str] | None = None) -> list[Cell]:
             cells += [
                 Cell(labels, draw, name)
                 for name, method in study.methods.items()
-                if (methods is None or name in methods) and (draw < shared or method.all_draws)
+                if (methods is None or name in methods)
+                and (method.labels is None or labels in method.labels)
+                and (draw < shared or method.all_draws)
             ]
     return cells
 
@@ -96,8 +98,8 @@ def run_bundle(configs: list[Path], overrides: Overrides) -> None:
 def run_study(study: Study, *, methods: Sequence[str] | None = None, run: Run = run_bundle) -> list[Cell]:
     """Pre-train where a method asks for it, then choose, fit and evaluate every method on every draw.
 
-    For each cell: train on two thirds of the labelled images and validate on the rest, three times a rate; take the
-    rate with the highest mean Dice over all labelled images, each validated once, at the last epoch (with
+    For each cell: train on two thirds of the labelled images and validate on the rest, three times a rate (or
+    `choice_folds` times); take the rate with the highest mean Dice over the validated images at the last epoch (with
     `choose_once` on the first draw alone); fit once on all of them with that rate; evaluate the last weights on the
     test list, which nothing before has seen.
 
@@ -184,7 +186,9 @@ def _run_cell(study: Study, cell: Cell, run: Run) -> None:
     start = {"pretrained_weights": None if weights is None else str(weights)}
     deciding = Cell(cell.labels, 0, cell.method) if study.choose_once else cell
     choices = {
-        rate: fmean(_validated_dice(study, deciding, fold, rate, start, run) for fold in FOLDS)
+        rate: fmean(
+            _validated_dice(study, deciding, fold, rate, start, run) for fold in FOLDS[: label_set.choice_folds]
+        )
         for rate in study.learning_rates
     }
     chosen = max(choices, key=lambda rate: choices[rate])

@@ -246,6 +246,25 @@ def test_a_rate_can_be_chosen_once_for_all_draws(plan):
     assert [row["learning_rate"] for row in cell_rows(plan)] == ["0.01"] * 4
 
 
+def test_fewer_folds_choose_where_the_plan_says_so(plan):
+    change_labels(plan, choice_folds=1)
+    runs = Runs(lambda overrides: overrides["learning_rate"])
+    run_study(read_study(plan), run=runs)
+    choosing = [call for _, call in runs.calls if "val_interval" in call]
+    assert {Path(call["datalist"]).name for call in choosing} == {"fold_0.json"}
+    assert len(choosing) == 2 * 2 * len(RATES)
+
+
+def test_a_method_can_keep_to_some_label_sets(plan):
+    few = json.loads(plan.read_text())["labels"]["18"]
+    change(plan, labels={"18": few, "100": few}, methods={"none": None, "longer": {"labels": ["18"]}})
+    cells = cells_of(read_study(plan))
+    assert {(cell.labels, cell.method) for cell in cells} == {("18", "none"), ("18", "longer"), ("100", "none")}
+    change(plan, methods={"longer": {"labels": ["19", "18"]}})
+    with pytest.raises(ValueError, match=r"methods name label sets that are not among \['18', '100'\]: \['19'\]"):
+        read_study(plan)
+
+
 def test_some_methods_take_more_draws_and_a_folder_can_be_run_with_several_seeds(plan):
     draw = str(plan.parent / "draw_0")
     change_labels(plan, draws=[draw, draw, draw], shared_draws=1)
@@ -377,6 +396,7 @@ def test_a_setting_of_another_kind_is_named(plan, name, value, expected):
         ("draws", "draw_0", "a list of folders"),
         ("max_epochs", "6", "a positive whole number"),
         ("choice_epochs", 0, "a positive whole number or null"),
+        ("choice_folds", 4, "1, 2 or 3"),
     ],
 )
 def test_a_setting_of_a_label_set_of_another_kind_is_named(plan, name, value, expected):
@@ -391,6 +411,7 @@ def test_a_setting_of_a_label_set_of_another_kind_is_named(plan, name, value, ex
         (3, r"`methods\.m` must be a JSON object, got 3"),
         ({"overlay": []}, r"unknown settings \['overlay'\].*in `methods\.m`"),
         ({"overlays": "mae.json"}, r"`methods\.m\.overlays` must be a list of file names"),
+        ({"labels": "18"}, r"`methods\.m\.labels` must be a list of names of label sets"),
         ({"overlays": [], "weights": "a"}, "both `weights` and `overlays`"),
         ({"overlays": [], "needs": {"a": "b"}}, r"`methods\.m\.needs` must be an object of options"),
         ({"overlays": [], "pretraining_overrides": {"seed": 3}}, "may not hold seed"),
