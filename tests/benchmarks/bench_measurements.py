@@ -263,7 +263,7 @@ def _is_near(place: tuple[float, float], points: np.ndarray) -> bool:
 
 
 def draw_bland_altman(name: str, errors: Errors, path: Path) -> None:
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    figure = Figure(figsize=(13.5, 3.8), layout="constrained")
     found = np.array(errors.narrowings).reshape(-1, 4)
     pairs = {
         "diameter (px)": np.concatenate(errors.diameters_px),
