@@ -12,6 +12,7 @@ VERBS = {
     "package": ("cmunet_monai.handover.package_command", "make one zip of a bundle and its weights for a partner"),
     "verify": ("cmunet_monai.handover.verify_command", "judge such a zip before anything in it is run"),
     "study": ("cmunet_monai.study.command", "pre-train methods, fine-tune them on several draws of labelled images"),
+    "label": ("cmunet_monai.label.command", "serve angiograms to annotators by MONAI Label, and learn from them"),
     "report": ("cmunet_monai.report.command", "one page of a study: tables, paired tests, figures, sources"),
 }
 # Named here so that they can be found; `python -m data_prep VERB --help` describes them.

@@ -116,7 +116,7 @@ def list_frames(
         if key is None:
             raise ValueError(f"{source} holds {len(files)} DICOM files: `key` must name a file for their secret")
         pseudonyms = Pseudonyms.open(key, output=leave_out if leave_out is not None else root)
-        rows += _run_rows(files, root, pseudonyms, which, lost, require_xa=require_xa, spacing_mm=spacing_mm)
+        rows += run_rows(files, root, pseudonyms, which, lost, require_xa=require_xa, spacing_mm=spacing_mm)
     for number, folder in enumerate(locked, start=1):  # its name may be a patient's
         depth = len(folder.relative_to(root).parts)
         lost[f"folder {number} of {len(locked)}"] = (
@@ -167,16 +167,26 @@ def _check_grey_levels(values: NDArray[Any]) -> None:
         raise ValueError(f"grey levels must be finite and not negative, got {values.min():g} to {values.max():g}")
 
 
-def _run_rows(
+def run_rows(
     files: list[Path],
     root: Path,
     pseudonyms: Pseudonyms,
     frames: Frames,
     lost: dict[str, str],
     *,
-    require_xa: bool,
-    spacing_mm: float | None,
+    require_xa: bool = True,
+    spacing_mm: float | None = None,
 ) -> Iterator[dict[str, Any]]:
+    """The rows that `list_frames` gives of DICOM files; afterwards the map beside the key holds their pseudonyms.
+
+    Args:
+        files: below `root`.
+        root: what the paths are relative to that pseudonyms of files stand for.
+        pseudonyms: of runs and files.
+        frames: as of `check_frames`.
+        lost: gets pseudonym -> reason of each file, and `run, frame` of each frame, that is passed over.
+        require_xa, spacing_mm: as of `list_frames`.
+    """
     originals: dict[str, str] = {}
     for path in tqdm(files, desc="choosing frames", unit="file", disable=None):
         place = path.relative_to(root).as_posix()

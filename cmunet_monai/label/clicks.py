@@ -1,0 +1,108 @@
+"""Clicks on and off the vessel that correct a mask around them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from skimage.segmentation import random_walker
+
+REACH_PX = 40
+SEED_RADIUS_PX = 2
+VESSEL, BACKGROUND = 1, 2
+BETA = 300.0
+
+
+def correct_mask(
+    probability: NDArray[np.float32],
+    mask: NDArray[np.uint8],
+    *,
+    frame: NDArray[np.generic],
+    on: Sequence[tuple[int, int]],
+    off: Sequence[tuple[int, int]],
+    reach_px: float = REACH_PX,
+) -> NDArray[np.uint8]:
+    """Correct a mask where a person says what is vessel and what is not.
+
+    A random walk (Grady 2006, by scikit-image) over the probability and the grey levels of the frame decides each pixel
+    near a click: its seeds are a disc of 2 px around each click, and, where no click of the other kind is nearer than
+    half the reach, what the mask says at the edge of the reach. Clicks on vessel can only add, clicks off it only
+    remove; farther than the reach from every click nothing changes.
+
+    Args:
+        probability: (W, H) of vessel, from 0 to 1. Not modified.
+        mask: (W, H) of 0 and 1 that is corrected. Not modified.
+        frame: (W, H) grey levels. Not modified.
+        on, off: (first, second) index of each click on and off the vessel.
+        reach_px: how far from a click the mask may change.
+    Returns:
+        (W, H) uint8 of 0 and 1.
+    Raises:
+        ValueError: if the three differ in shape, or a click lies outside or is both on and off.
+    """
+    if not probability.shape == mask.shape == frame.shape or probability.ndim != 2:
+        raise ValueError(
+            f"`probability`, `mask` and `frame` must be (W, H) of one size, got "
+            f"{probability.shape}, {mask.shape}, {frame.shape}"
+        )
+    if set(on) & set(off):
+        raise ValueError(f"a click must be on or off the vessel, got both at {sorted(set(on) & set(off))[0]}")
+    corrected = mask.copy()
+    if not on and not off:
+        return corrected
+    from_click = _distance([*on, *off], mask.shape)
+    window = _window(from_click <= reach_px + 1)
+    seeds = _seeds(mask, from_click, on, off, reach_px)[window]
+    free = from_click[window] <= reach_px
+    if (seeds == VESSEL).any() and (seeds == BACKGROUND).any():
+        data = np.stack([probability[window].astype(np.float64), _contrast(frame)[window]], axis=-1)
+        vessel = random_walker(data, seeds, beta=BETA, mode="cg_j", channel_axis=-1, tol=1e-3) == VESSEL
+    else:
+        vessel = np.where(seeds == 0, mask[window] > 0, seeds == VESSEL)
+    before = mask[window] > 0
+    nearer_on = _distance(on, mask.shape)[window] <= _distance(off, mask.shape)[window]
+    after = np.where(nearer_on, before | vessel, before & vessel)
+    corrected[window] = np.where(free, after, before)
+    return corrected
+
+
+def _seeds(
+    mask: NDArray[np.uint8],
+    from_click: NDArray[np.float64],
+    on: Sequence[tuple[int, int]],
+    off: Sequence[tuple[int, int]],
+    reach_px: float,
+) -> NDArray[np.int32]:
+    """(W, H): 1 and 2 where the walk starts, 0 where it decides."""
+    said = np.where(mask > 0, VESSEL, BACKGROUND)
+    seeds = np.where(from_click > reach_px, said, 0).astype(np.int32)
+    to_on, to_off = _distance(on, mask.shape), _distance(off, mask.shape)
+    # what a click does not dispute stays: vessel near a click on vessel, background near one on background
+    seeds[(mask > 0) & (to_on < to_off)] = VESSEL
+    seeds[(mask == 0) & (to_off < to_on)] = BACKGROUND
+    seeds[to_on <= SEED_RADIUS_PX] = VESSEL
+    seeds[(to_off <= SEED_RADIUS_PX) & (to_off < to_on)] = BACKGROUND
+    return seeds
+
+
+def _distance(points: Sequence[tuple[int, int]], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """(W, H): distance in pixels to the nearest point; infinite without points."""
+    away = np.ones(shape, bool)
+    for point in points:
+        if len(point) != 2 or not all(0 <= x < size for x, size in zip(point, shape, strict=True)):
+            raise ValueError(f"a click must lie within {shape}, got {point}")
+        away[point] = False
+    return np.full(shape, np.inf) if away.all() else distance_transform_edt(away)
+
+
+def _window(near: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The rectangle around what is near."""
+    found = np.nonzero(near)
+    return tuple(slice(int(index.min()), int(index.max()) + 1) for index in found)
+
+
+def _contrast(frame: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Grey levels of (W, H) from 0 to 1, the darkest and brightest hundredth cut."""
+    values = np.asarray(frame, np.float64)
+    low, high = np.percentile(values, [1, 99])
+    return np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)

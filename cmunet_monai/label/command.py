@@ -1,0 +1,106 @@
+"""`python -m cmunet_monai label`: a MONAI Label server on a folder of angiograms."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cmunet_monai.notice import RESEARCH_USE
+from cmunet_monai.prediction.command import frames_of
+
+EPILOG = f"""
+Your studies are read, never written to: frames, labels, the bundle with what it learns, and the log go to the workspace.
+XA DICOM is named by pseudonym; the key, and the map that says whom a pseudonym stands for, go to WORKSPACE.key and
+beside it. PNG and NIfTI frames keep their names, without dots: give them pseudonymous ones. The same command goes on
+with what is there. {RESEARCH_USE.capitalize()}, not a medical device.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = parse(argv)
+    token = read_token(arguments.token_file)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("cmunet_monai").setLevel(logging.INFO)
+    from cmunet_monai.label.doctor import INSTALL, examine, missing_packages
+
+    if arguments.doctor:
+        found = examine(
+            studies=arguments.studies,
+            bundle=arguments.bundle,
+            host=arguments.host,
+            port=arguments.port,
+            token=token,
+        )
+        for finding in found:
+            print(f"{'ok     ' if finding.good else 'MISSING'}  {finding.text}")
+        return 0 if all(finding.good for finding in found) else 1
+    if arguments.studies is None:
+        print("error: --studies must name a folder of angiograms", file=sys.stderr)
+        return 2
+    if missing := missing_packages():
+        print(f"error: not installed here: {', '.join(missing)}; {INSTALL}", file=sys.stderr)
+        return 2
+    from cmunet_monai.label.server import check_host, serve
+    from cmunet_monai.label.workspace import prepare_workspace
+    from cmunet_monai.prediction.predict import bundle_beside_the_package
+
+    check_host(arguments.host, token)
+    workspace = prepare_workspace(
+        (arguments.workspace or Path(f"{os.path.normpath(arguments.studies)}.label")).resolve(),
+        arguments.studies,
+        arguments.bundle or bundle_beside_the_package(),
+        frames=arguments.frames,
+        groups=arguments.groups,
+        require_xa=arguments.require_xa,
+    )
+    print(f"{len(workspace.groups())} frames, workspace {workspace.root}")
+    if (workspace.root / "passed_over.csv").is_file():
+        print(f"some files were passed over: {workspace.root / 'passed_over.csv'} says why")
+    serve(workspace, host=arguments.host, port=arguments.port, token=token)
+    return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Arguments of the verb."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cmunet_monai label",
+        description="Serve a folder of angiograms to annotators: arteries are found, corrected, and learned from.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--studies", type=Path, metavar="DIR", help="PNG, NIfTI and XA DICOM files, mixed, folders below included")
+    add("--bundle", type=Path, metavar="ZIP_OR_DIR", help="with its weights (default: the bundle of this clone)")
+    add("--workspace", type=Path, metavar="DIR", help="what the server works on (default: STUDIES.label)")
+    add(
+        "--frames",
+        nargs="+",
+        default=["fullest"],
+        metavar="WHICH",
+        help="of a DICOM run: fullest (default), measure, all, or numbers from 0",
+    )
+    add("--groups", type=Path, metavar="FILE", help="data list that names patient or group of PNG and NIfTI files")
+    add("--any-sop-class", dest="require_xa", action="store_false", help="take other DICOM images than XA too")
+    add("--host", default="127.0.0.1", help="another than 127.0.0.1 needs --token-file")
+    add("--port", type=int, default=8000)
+    add("--token-file", type=Path, metavar="FILE", help="secret that every request must bring (password of a login)")
+    add("--doctor", action="store_true", help="say what is missing, and change nothing")
+    arguments = parser.parse_args(argv)
+    arguments.frames = frames_of(arguments.frames, parser)
+    return arguments
+
+
+def read_token(path: Path | None) -> str | None:
+    """The secret in a file, which others must not be able to read.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if others can read it.
+    """
+    if path is None:
+        return None
+    if path.stat().st_mode & 0o077:
+        raise ValueError(f"the token {path} can be read by others: chmod 600 it")
+    return path.read_text(encoding="ascii").strip()

@@ -1,0 +1,88 @@
+"""What the label server needs, and how to get what is missing."""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+NEEDED = ("monailabel", "fastapi", "uvicorn", "pynrrd", "torch", "monai")
+INSTALL = "`make label` makes an environment for it from constraints-monailabel.txt"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        good: whether it is as it must be.
+        text: what it is, and where it is not good, what to do.
+    """
+
+    good: bool
+    text: str
+
+
+def examine(*, studies: Path | None, bundle: Path | None, host: str, port: int, token: str | None) -> list[Finding]:
+    """Look at the environment, the studies, the bundle and the address; nothing is changed."""
+    from cmunet_monai.label.guard import LOOPBACK
+
+    found = [*_packages(), *_inputs(studies, bundle)]
+    if host not in LOOPBACK and (token is None or len(token) < 16):
+        found.append(Finding(False, f"host {host}: --token-file with 16 characters or more is needed beyond loopback"))
+    found.append(_port(host, port))
+    return found
+
+
+def missing_packages() -> list[str]:
+    """What is not installed of what the server needs."""
+    return [name for name in NEEDED if _version(name) is None]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _packages() -> Iterator[Finding]:
+    for name in NEEDED:
+        got = _version(name)
+        yield Finding(got is not None, f"{name} {got}" if got else f"{name} is not installed: {INSTALL}")
+    for name, below in (("numpy", 2), ("pydicom", 3)):
+        got = _version(name)
+        good = got is not None and int(got.split(".")[0]) < below
+        text = f"{name} {got}" if good else f"{name} {got}, where MONAI Label 0.8.5 needs one below {below}: {INSTALL}"
+        yield Finding(good, text)
+
+
+def _inputs(studies: Path | None, bundle: Path | None) -> Iterator[Finding]:
+    from cmunet_monai.handover.verify import verify_package
+    from cmunet_monai.label.segmenter import WEIGHTS
+    from cmunet_monai.readers.frame_folder import find_frames
+
+    if studies is not None:
+        try:
+            _, pictures, files = find_frames(studies)
+            yield Finding(True, f"studies: {len(pictures)} PNG and NIfTI files, {len(files)} DICOM files")
+        except (OSError, ValueError) as error:
+            yield Finding(False, f"studies: {error}")
+    if bundle is not None and bundle.is_file():
+        verdict = verify_package(bundle)
+        why = "; ".join(verdict.findings[:3])
+        yield Finding(verdict.accepted, "bundle: a zip, verified" if verdict.accepted else f"bundle: refused: {why}")
+    elif bundle is not None:
+        for name in ("configs/inference.json", "configs/train.json", "configs/metadata.json", WEIGHTS.as_posix()):
+            there = (bundle / name).is_file()
+            yield Finding(there, f"bundle: {name}" + ("" if there else f" is missing in {bundle}"))
+
+
+def _port(host: str, port: int) -> Finding:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return Finding(False, f"address {host} port {port}: {error.strerror}; choose another --port")
+    return Finding(True, f"address {host} port {port} is free")

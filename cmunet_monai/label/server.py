@@ -1,0 +1,95 @@
+"""The server: MONAI Label behind the guard, in an empty working directory, without the network."""
+
+import logging
+import os
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from cmunet_monai.label.guard import LOOPBACK, Guard, Known
+from cmunet_monai.label.page import front_page, slicer_steps
+from cmunet_monai.label.refusal import RequestRefused
+from cmunet_monai.label.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+
+def serve(workspace: Workspace, *, host: str, port: int, token: str | None) -> None:
+    """Run the server until it is stopped.
+
+    MONAI Label takes its settings from the environment, also in the processes that it makes for its tasks. The working
+    directory becomes the workspace's empty folder.
+
+    Raises:
+        ValueError: for a host other than loopback without a token.
+    """
+    check_host(host, token)
+    os.chdir(workspace.empty)
+    os.environ |= {
+        "MONAI_LABEL_APP_DIR": str(workspace.app),
+        "MONAI_LABEL_STUDIES": str(workspace.frames),
+        "MONAI_LABEL_SERVER_PORT": str(port),
+        "MONAI_LABEL_SESSIONS": "false",
+        "MONAI_LABEL_TRACKING_ENABLED": "false",
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+    }
+    app = make_app(workspace, token=token)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    print(f"\n{url}  labels: {', '.join(app.labels)}  (Ctrl-C stops it)\n\n3D Slicer:")
+    for number, step in enumerate(slicer_steps(url, known=app.known, token=token is not None), 1):
+        print(f"{number}. {step}")
+    print(flush=True)
+    from monailabel.utils.others.generic import init_log_config
+
+    log_config = init_log_config(None, str(workspace.app), "app.log", "INFO")
+    uvicorn.run(app, host=host, port=port, log_config=log_config, access_log=False, log_level="info")  # type: ignore[arg-type]
+
+
+def check_host(host: str, token: str | None) -> None:
+    """Refuse to show frames to a network without a token.
+
+    Raises:
+        ValueError: for a host other than loopback without a token of 16 characters or more.
+    """
+    if host not in LOOPBACK and (token is None or len(token) < 16):
+        raise ValueError(
+            f"--host {host} lets other machines in: give --token-file FILE with a secret of 16 characters or more "
+            "(such as `python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes), and, since it would travel "
+            "unencrypted, put a reverse proxy with TLS in front; better: stay on 127.0.0.1 and use "
+            "`ssh -L 8000:127.0.0.1:8000 SERVER`"
+        )
+
+
+def make_app(workspace: Workspace, *, token: str | None) -> Guard:
+    """The ASGI app. MONAI Label reads its settings when it is imported, so this comes after they are set."""
+    from monailabel.app import app
+    from monailabel.interfaces.exception import (
+        ImageNotFoundException,
+        LabelNotFoundException,
+        MONAILabelException,
+    )
+    from monailabel.interfaces.utils.app import app_instance
+
+    def refused(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestRefused)
+        return JSONResponse({"detail": str(error)}, error.status)
+
+    def failed(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, MONAILabelException)
+        missing = isinstance(error, (ImageNotFoundException, LabelNotFoundException))
+        return JSONResponse({"detail": error.msg}, 404 if missing else 400)
+
+    assert isinstance(app, FastAPI)
+    app.add_exception_handler(RequestRefused, refused)
+    app.add_exception_handler(MONAILabelException, failed)
+    instance = app_instance()
+    known = Known(
+        model=tuple(instance._infers),
+        trainer=tuple(instance._trainers),
+        strategy=tuple(instance._strategies),
+        scoring=tuple(instance._scoring_methods),
+    )
+    labels = list(instance.classes)
+    page = front_page(labels=labels, known=known, token=token is not None)
+    return Guard(app, known=known, labels=labels, page=page, token=token)
