@@ -2,11 +2,12 @@
 #   PYTHON=/path/to/python   the interpreter that .venv is made with
 #   DATA=DIR                 `make demo` on real frames: a folder in the layout that ARCADE is published in
 #   TESTS=tests/metrics      `make test` on a part of the tests
+#   STUDIES=DIR              `make label`: a folder of angiograms; BUNDLE=ZIP_OR_DIR, PORT=8000
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format bench fuzz clean FORCE
+.PHONY: help demo test lint format bench fuzz label test-label clean FORCE
 
 PYTHON ?=
 DATA ?=
@@ -19,8 +20,8 @@ export MPLBACKEND := Agg
 export DO_NOT_TRACK := 1
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-	    printf '  make %-6s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	    printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 # The environment ------------------------------------------------------------------------------------------------------
 # .venv/.installing marks an installation under way; where it is still there, the last one was interrupted and .venv is
@@ -138,6 +139,37 @@ bench: $(READY)  ## Print speed and memory, side by side with reference implemen
 
 fuzz: $(READY)  ## Ingest 5,000 damaged DICOM files
 	$(VENV_PYTHON) tests/fuzz/fuzz_dicom.py
+
+# The label server -----------------------------------------------------------------------------------------------------
+# An environment of its own, .venv-label, since MONAI Label needs numpy 1 and pydicom 2. Nothing chooses its dependencies
+# (--no-deps): they would bring a CUDA torch. torch must be the CPU's build, which PyPI has for no Linux:
+# PIP_EXTRA_INDEX_URL names torch's own index there (CONTRIBUTING.md).
+
+STUDIES ?=
+BUNDLE ?=
+PORT ?= 8000
+LABEL_PYTHON := .venv-label/bin/python
+LABEL_READY := .venv-label/.ready
+LABEL_INSTALL := $(LABEL_PYTHON) -m pip install -qq --disable-pip-version-check --no-deps
+
+$(LABEL_READY): constraints-monailabel.txt setup.cfg
+	@if [ -e .venv-label/.installing ] || ! $(LABEL_PYTHON) -m pip --version >/dev/null 2>&1; then \
+	    $(or $(PYTHON),python3.11) -m venv --clear .venv-label; \
+	fi
+	@touch .venv-label/.installing
+	@echo 'Installing the label server into .venv-label (3 GB, minutes the first time)'
+	@$(LABEL_INSTALL) --requirement constraints-monailabel.txt
+	@$(LABEL_INSTALL) --no-build-isolation --editable .
+	@$(LABEL_PYTHON) -c 'import torch, monailabel; assert torch.version.cuda is None' || { \
+	    echo 'error: the package index gave a torch with CUDA. For the CPU build, name torch'"'"'s own index:' \
+	        'PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make label' >&2; exit 1; }
+	@rm .venv-label/.installing && touch $@
+
+label: $(LABEL_READY)  ## Serve angiograms to annotators (STUDIES=DIR, BUNDLE=ZIP_OR_DIR, PORT=8000)
+	$(LABEL_PYTHON) -m cmunet_monai label --studies "$(STUDIES)" $(if $(BUNDLE),--bundle "$(BUNDLE)") --port $(PORT)
+
+test-label: $(LABEL_READY)  ## Run the tests of the label server, against a real one
+	$(LABEL_PYTHON) -m pytest tests/label
 
 clean:  ## Remove the demo, caches and build outputs (not .venv, not other runs)
 	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

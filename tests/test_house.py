@@ -42,8 +42,8 @@ def _requirements(extra: str | None = None) -> list[Requirement]:
     return [Requirement(line) for line in text.splitlines() if line]
 
 
-def _pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+def _pins(file: str = "constraints.txt") -> dict[str, str]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
     return {_normal(item.name): str(item.specifier) for item in requirements}
 
@@ -110,7 +110,7 @@ def test_every_folder_of_code_is_a_package_that_gets_installed():
 def test_every_import_is_of_a_declared_package():
     """What is imported but not in setup.cfg works only as long as something else happens to bring it."""
     declared = {_normal(item.name) for item in _requirements()}
-    extras = ("dask", "dicom", "dicom-gpl", "handover", "mlflow", "runtimes")
+    extras = ("dask", "dicom", "dicom-gpl", "handover", "label", "mlflow", "runtimes")
     optional = {_normal(item.name) for extra in extras for item in _requirements(extra)}
     provided = packages_distributions()
     undeclared = set()
@@ -146,6 +146,16 @@ def test_every_requirement_has_a_tested_version_within_its_bounds():
         assert requirement.specifier.contains(pin.removeprefix("==")), requirement
 
 
+def test_environment_of_the_label_server_is_whole_and_has_no_cuda():
+    """It is installed without dependencies, so that each must stand in its file."""
+    pins = _pins("constraints-monailabel.txt")
+    assert all(re.fullmatch(r"==[\w.]+", pin) for pin in pins.values()), "one exact version each, no local builds"
+    for requirement in [*_requirements(), *_requirements("label")]:
+        assert requirement.specifier.contains(pins[_normal(requirement.name)].removeprefix("==")), requirement
+    assert pins["torch"] == _pins()["torch"]
+    assert not [name for name in pins if name.startswith(("nvidia", "cuda", "triton")) or name in ("sam2", "torchvision")]
+
+
 def test_package_does_not_import_data_prep():
     for path in (ROOT / "cmunet_monai").rglob("*.py"):
         assert not re.search(r"^\s*(?:from|import) data_prep\b", path.read_text(encoding="utf-8"), re.MULTILINE), path
@@ -174,7 +184,7 @@ def test_make_help_names_every_command_of_the_makefile():
     shown = subprocess.run(
         ["make", "-C", str(ROOT), "--no-print-directory"], capture_output=True, text=True, check=True
     )
-    named = set(re.findall(r"make (\w+)", shown.stdout))
+    named = set(re.findall(r"make ([\w-]+)", shown.stdout))
     assert named == set(phony[1].split()) - {"FORCE"}
 
 

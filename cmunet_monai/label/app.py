@@ -120,7 +120,9 @@ class FrameInfer(InferTask):
         except (OSError, ValueError) as error:
             if isinstance(error, RequestRefused):
                 raise
-            raise RequestRefused(f"the image cannot be segmented: {str(error).replace(str(image), image.name)}") from None
+            raise RequestRefused(
+                f"the image cannot be segmented: {str(error).replace(str(image), image.name)}"
+            ) from None
         path = write_result(mask, image, request)
         return str(path), {
             "label_names": self.labels,

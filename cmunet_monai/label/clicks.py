@@ -54,11 +54,12 @@ def correct_mask(
     window = _window(from_click <= reach_px + 1)
     seeds = _seeds(mask, from_click, on, off, reach_px)[window]
     free = from_click[window] <= reach_px
-    if (seeds == VESSEL).any() and (seeds == BACKGROUND).any():
+    kinds = set(np.unique(seeds)) - {0}
+    if len(kinds) > 1:
         data = np.stack([probability[window].astype(np.float64), _contrast(frame)[window]], axis=-1)
-        vessel = random_walker(data, seeds, beta=BETA, mode="cg_j", channel_axis=-1, tol=1e-3) == VESSEL
-    else:
-        vessel = np.where(seeds == 0, mask[window] > 0, seeds == VESSEL)
+        vessel = random_walker(data, seeds, beta=BETA, mode="cg_j", channel_axis=-1, tol=1e-4, prob_tol=0.1) == VESSEL
+    else:  # every walk ends at the one kind of seed there is
+        vessel = np.full(seeds.shape, kinds == {VESSEL})
     before = mask[window] > 0
     nearer_on = _distance(on, mask.shape)[window] <= _distance(off, mask.shape)[window]
     after = np.where(nearer_on, before | vessel, before & vessel)

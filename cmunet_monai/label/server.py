@@ -1,5 +1,7 @@
 """The server: MONAI Label behind the guard, in an empty working directory, without the network."""
+# ruff: noqa: T201 (what a person reads at the terminal is printed)
 
+import json
 import logging
 import os
 
@@ -55,8 +57,8 @@ def check_host(host: str, token: str | None) -> None:
     if host not in LOOPBACK and (token is None or len(token) < 16):
         raise ValueError(
             f"--host {host} lets other machines in: give --token-file FILE with a secret of 16 characters or more "
-            "(such as `python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes), and, since it would travel "
-            "unencrypted, put a reverse proxy with TLS in front; better: stay on 127.0.0.1 and use "
+            "(as `python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes) and put a reverse proxy with TLS in "
+            "front, since it would travel unencrypted; better: stay on 127.0.0.1 and use "
             "`ssh -L 8000:127.0.0.1:8000 SERVER`"
         )
 
@@ -80,7 +82,15 @@ def make_app(workspace: Workspace, *, token: str | None) -> Guard:
         missing = isinstance(error, (ImageNotFoundException, LabelNotFoundException))
         return JSONResponse({"detail": error.msg}, 404 if missing else 400)
 
+    def no_json(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": "`params` and `info` must be JSON objects"}, 400)
+
+    def crashed(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": f"the server failed ({type(error).__name__}); its log says where"}, 500)
+
     assert isinstance(app, FastAPI)
+    app.add_exception_handler(json.JSONDecodeError, no_json)
+    app.add_exception_handler(Exception, crashed)
     app.add_exception_handler(RequestRefused, refused)
     app.add_exception_handler(MONAILabelException, failed)
     instance = app_instance()

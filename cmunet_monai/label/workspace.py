@@ -149,7 +149,9 @@ def prepare_workspace(
         table = [{"name": name, "reason": reason, "use": RESEARCH_USE} for name, reason in lost.items()]
         write_csv_atomic(passed_over, table)
     if not rows:
-        raise FileNotFoundError(f"no frame in {studies}: all {len(lost)} files were passed over, {passed_over} says why")
+        raise FileNotFoundError(
+            f"no frame in {studies}: all {len(lost)} files were passed over, {passed_over} says why"
+        )
     alone = sum(row["group"] == name for name, row in rows.items())
     if alone:
         logger.info(
@@ -180,7 +182,7 @@ def _prepare_bundle(root: Path, source: Path) -> Workspace:
             raise FileNotFoundError(f"no bundle at {source}: it has no configs/inference.json")
         if not (source / WEIGHTS).is_file():
             raise FileNotFoundError(
-                f"no weights at {source / WEIGHTS}: put a trained model.safetensors there, or name a bundle with weights"
+                f"no weights at {source / WEIGHTS}: put a trained model.safetensors there, or name another bundle"
             )
         name, digest = source.resolve().name, str(file_digest(source / WEIGHTS))
     if not ID.fullmatch(name):
@@ -314,4 +316,3 @@ def check_id(name: Any, *, what: str = "image") -> str:
     if not isinstance(name, str) or not ID.fullmatch(name):
         raise ValueError(f"`{what}` must be 1 to 128 letters, digits, `_` and `-`, got {str(name)[:80]!r}")
     return name
-

@@ -1,0 +1,115 @@
+"""Who gets through to MONAI Label."""
+
+import asyncio
+import base64
+import json
+
+import pytest
+
+from cmunet_monai.label.guard import Guard, Known
+
+KNOWN = Known(model=("m", "m_clicks"), trainer=("m",), strategy=("s",), scoring=("s",))
+
+
+def ask(method, path, *, query="", headers=(), body=b"", token=None, chunks=None, limit=100):
+    """(status, JSON or None where the request got through to the app, what the app was sent)."""
+    reached, sent = [], []
+
+    async def app(scope, receive, send):
+        message = await receive()
+        reached.append(message["body"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"null"})
+
+    parts = list(chunks or [body])
+
+    async def receive():
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    async def send(message):
+        sent.append(message)
+
+    guard = Guard(app, known=KNOWN, labels=["vessel"], page="page", token=token, max_body_bytes=limit)
+    named = {"host": "127.0.0.1:8000", **dict(headers)}
+    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode()}
+    scope["headers"] = [(name.encode(), value.encode()) for name, value in named.items()]
+    asyncio.run(guard(scope, receive, send))
+    content = sent[1]["body"]
+    return sent[0]["status"], content.decode() if path == "/" else json.loads(content), reached
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/info/"), ("POST", "/infer/m_clicks"), ("PUT", "/datastore/label"), ("GET", "/train/"), ("GET", "/model/m")],
+)
+def test_what_labelling_needs_gets_through(method, path):
+    assert ask(method, path, body=b"x")[::2] == (200, [b"x"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "/model/m", 405),  # takes pickles
+        ("PUT", "/session/", 404),  # takes archives
+        ("PUT", "/datastore/image", 405),
+        ("DELETE", "/datastore/image", 405),
+        ("GET", "/proxy/dicom/x", 404),
+        ("POST", "/infer/wsi/m", 404),
+        ("POST", "/infer/other", 404),
+        ("POST", "/train/", 405),
+        ("GET", "/docs", 404),
+        ("OPTIONS", "/info/", 405),
+    ],
+)
+def test_everything_else_does_not(method, path, status):
+    got, content, reached = ask(method, path)
+    assert (got, reached) == (status, [])
+    assert content["detail"]
+
+
+@pytest.mark.parametrize("query", ["image=../x", "image=%2Fetc%2Fpasswd", "image=a.b", "image=", "tag=a/b", "label=%00"])
+def test_no_name_can_be_a_path(query):
+    status, content, reached = ask("GET", "/datastore/label", query=query)
+    assert (status, reached) == (400, [])
+    assert "letters, digits" in content["detail"]
+
+
+def test_an_empty_tag_is_the_usual_one():
+    assert ask("PUT", "/datastore/label", query="image=a&tag=")[0] == 200
+
+
+def test_a_body_is_bounded_whether_its_length_is_said_or_not():
+    assert ask("POST", "/infer/m", headers={"content-length": "101"})[0] == 413
+    assert ask("POST", "/infer/m", headers={"content-length": "-1"})[0] == 413
+    assert ask("POST", "/infer/m", chunks=[b"0" * 60, b"0" * 60])[::2] == (413, [])
+    assert ask("POST", "/infer/m", chunks=[b"0" * 60, b"0" * 40])[2] == [b"0" * 100]
+
+
+def test_without_a_token_only_this_machine_is_answered():
+    for host in ("localhost:8000", "[::1]:8000", "127.0.0.1"):
+        assert ask("GET", "/info/", headers={"host": host})[0] == 200
+    for headers in ({"host": "evil.example"}, {"host": ""}, {"origin": "http://evil.example"}, {"origin": "null"}):
+        assert ask("GET", "/info/", headers=headers)[::2] == (403, [])
+    assert ask("GET", "/info/", headers={"origin": "http://127.0.0.1:8000"})[0] == 200
+
+
+def test_with_a_token_every_request_must_bring_it():
+    basic = base64.b64encode(b"anybody:secret").decode()
+    for value in ("Bearer secret", f"Basic {basic}"):
+        assert ask("GET", "/info/", headers={"authorization": value, "host": "server"}, token="secret")[0] == 200
+    for value in ("", "Bearer ", "Bearer wrong", "secret", "Basic !", f"Basic {base64.b64encode(b'a:wrong').decode()}"):
+        for path in ("/", "/info/", "/nowhere"):
+            assert ask("GET", path, headers={"authorization": value}, token="secret")[::2] == (401, [])
+
+
+def test_a_login_gives_the_token_for_the_token():
+    assert ask("GET", "/auth/", token="secret")[1]["enabled"] is True
+    assert ask("GET", "/auth/")[1]["enabled"] is False
+    form = b"username=ann&password=secret&grant_type=password"
+    assert ask("POST", "/auth/token", body=form, token="secret")[1]["access_token"] == "secret"
+    assert ask("POST", "/auth/token", body=b"username=ann&password=x", token="secret")[0] == 401
+    assert ask("GET", "/auth/token/valid", token="secret")[0] == 401
+
+
+def test_the_page_needs_nothing_from_elsewhere():
+    assert ask("GET", "/")[:2] == (200, "page")
