@@ -31,7 +31,7 @@ from cmunet_monai.label.clicks import correct_mask
 from cmunet_monai.label.datastore import FrameDatastore
 from cmunet_monai.label.fine_tuning import fine_tune, read_history
 from cmunet_monai.label.planes import SUFFIXES, affine_of, is_nifti, read_planes
-from cmunet_monai.label.refusal import RequestRefused
+from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.segmenter import Segmenter, mask_of
 from cmunet_monai.label.uncertainty import border_entropy, choose_next
 from cmunet_monai.label.upload import write_mask_like
@@ -53,7 +53,7 @@ def number_of(request: Request, name: str, default: float) -> float:
     """A number of a request, which clients send as number or text.
 
     Raises:
-        RequestRefused: if it is none.
+        RequestRefusedError: if it is none.
     """
     value = request.get(name, default)
     try:
@@ -61,7 +61,7 @@ def number_of(request: Request, name: str, default: float) -> float:
     except (TypeError, ValueError):
         number = np.nan
     if not np.isfinite(number) or isinstance(value, bool):
-        raise RequestRefused(f"`{name}` must be a number, got {str(value)[:40]!r}")
+        raise RequestRefusedError(f"`{name}` must be a number, got {str(value)[:40]!r}")
     return number
 
 
@@ -69,13 +69,13 @@ def device_of(request: Request) -> str:
     """The device of a request; `cuda`, which clients send by default, is the best there is.
 
     Raises:
-        RequestRefused: if there is no such device.
+        RequestRefusedError: if there is no such device.
     """
     wanted = request.get("device") or "cuda"
     if wanted == "cuda":
         return devices()[0]
     if wanted not in devices():
-        raise RequestRefused(f"`device` must be one of {', '.join(devices())}, got {str(wanted)[:40]!r}")
+        raise RequestRefusedError(f"`device` must be one of {', '.join(devices())}, got {str(wanted)[:40]!r}")
     return str(wanted)
 
 
@@ -118,9 +118,9 @@ class FrameInfer(InferTask):
             segmenter = self.segmenter(device_of(request))
             mask, facts = self.mask(image, segmenter.probabilities(image), request)
         except (OSError, ValueError) as error:
-            if isinstance(error, RequestRefused):
+            if isinstance(error, RequestRefusedError):
                 raise
-            raise RequestRefused(
+            raise RequestRefusedError(
                 f"the image cannot be segmented: {str(error).replace(str(image), image.name)}"
             ) from None
         path = write_result(mask, image, request)
@@ -142,7 +142,7 @@ class FrameInfer(InferTask):
 
 
 class ClickInfer(FrameInfer):
-    """The same mask, corrected by clicks on and off the vessel (`foreground` and `background`, [column, row, frame])."""
+    """The same mask, corrected by clicks: `foreground` and `background`, lists of [column, row, frame]."""
 
     def __init__(self, workspace: Workspace, labels: Mapping[str, int]) -> None:
         super().__init__(workspace, labels)
@@ -171,7 +171,7 @@ def points_of(request: Request, name: str, shape: Sequence[int]) -> list[tuple[i
     """Clicks of a request.
 
     Raises:
-        RequestRefused: unless they are [column, row] or [column, row, frame] within the image.
+        RequestRefusedError: unless they are [column, row] or [column, row, frame] within the image.
     """
     found = request.get(name) or []
     if isinstance(found, str):
@@ -184,13 +184,13 @@ def points_of(request: Request, name: str, shape: Sequence[int]) -> list[tuple[i
         good = isinstance(point, list) and len(point) in (2, 3) and all(type(x) in (int, float) for x in point)
         whole = tuple(int(np.rint(x)) for x in [*point, 0][:3]) if good and np.isfinite(point).all() else ()
         if len(whole) != 3 or not all(0 <= x < size for x, size in zip(whole, shape, strict=True)):
-            raise RequestRefused(
+            raise RequestRefusedError(
                 f"`{name}` must be a list of [column, row] or [column, row, frame] within {tuple(shape)}, "
                 f"got {str(point)[:60]}"
             )
         points.append(whole)
     if len(points) > 1000:
-        raise RequestRefused(f"`{name}` must be at most 1000 points, got {len(points)}")
+        raise RequestRefusedError(f"`{name}` must be at most 1000 points, got {len(points)}")
     return points
 
 
@@ -198,13 +198,15 @@ def write_result(mask: NDArray[np.uint8], image: Path, request: Request) -> Path
     """Write a mask as the client asked for: in the image's own format, or as NRRD (3D Slicer asks for it).
 
     Raises:
-        RequestRefused: for another format.
+        RequestRefusedError: for another format.
     """
     own = ".nii.gz" if is_nifti(image) else ".png"
     suffix = request.get("result_extension") or own
     kinds = (*([s for s in SUFFIXES if is_nifti(s) == is_nifti(image)]), ".nrrd")
     if suffix not in kinds:
-        raise RequestRefused(f"`result_extension` must be one of {', '.join(kinds)} for it, got {str(suffix)[:40]!r}")
+        raise RequestRefusedError(
+            f"`result_extension` must be one of {', '.join(kinds)} for it, got {str(suffix)[:40]!r}"
+        )
     descriptor, name = tempfile.mkstemp(suffix=str(suffix))
     os.close(descriptor)
     if suffix == ".nrrd":
@@ -215,7 +217,7 @@ def write_result(mask: NDArray[np.uint8], image: Path, request: Request) -> Path
 
 
 def write_nrrd(mask: NDArray[np.uint8], path: str, *, affine: NDArray[np.float64]) -> None:
-    """Write (W, H, N) as NRRD, whose axes are left, posterior, superior, from an affine to right, anterior, superior."""
+    """Write (W, H, N) as NRRD, in axes to left, posterior, superior; those of the affine are right, anterior, superior."""
     import nrrd
 
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
@@ -245,7 +247,7 @@ class EachInfer(BatchInferTask):
             single |= {"device": device_of(request), "result_extension": None}
             try:
                 done = infer(single, datastore)
-            except RequestRefused as error:
+            except RequestRefusedError as error:
                 logger.warning("%s: %s", name, error)
                 results[name] = {"error": str(error)}
                 continue
@@ -408,12 +410,12 @@ class LabelApp(MONAILabelApp):
         """As MONAI Label's, but for an image that is a frame's id and nothing else.
 
         Raises:
-            RequestRefused: 404 for an unknown model or image, 400 for another mistake in the request.
+            RequestRefusedError: 404 for an unknown model or image, 400 for another mistake in the request.
         """
         store = datastore or self.datastore()
         task = self._infers.get(request.get("model"))
         if task is None:
-            raise RequestRefused(f"there is no such model; there are {', '.join(self._infers)}", status=404)
+            raise RequestRefusedError(f"there is no such model; there are {', '.join(self._infers)}", status=404)
         image = store.image_path(request.get("image"))
         path, facts = task({**request, "image": str(image)})
         result = {"label": path, "tag": "original", "file": path, "params": facts}
@@ -424,7 +426,7 @@ class LabelApp(MONAILabelApp):
                     request["image"], path, check_id(tag, what="label_tag"), {"params": facts}
                 )
             except ValueError as error:
-                raise RequestRefused(str(error)) from None
+                raise RequestRefusedError(str(error)) from None
         return result
 
     def next_sample(self, request: Request) -> dict[str, Any]:
@@ -432,7 +434,7 @@ class LabelApp(MONAILabelApp):
         strategy = request.get("strategy") or STRATEGY
         task = self._strategies.get(strategy)
         if task is None:
-            raise RequestRefused(f"there is no such strategy; there are {', '.join(self._strategies)}", status=404)
+            raise RequestRefusedError(f"there is no such strategy; there are {', '.join(self._strategies)}", status=404)
         chosen = task({**request, "strategy": strategy}, self.datastore())
         if not chosen:
             return {}
@@ -442,7 +444,9 @@ class LabelApp(MONAILabelApp):
         """Train, then score the frames with the new weights, in the process that MONAI Label made for it."""
         task = self._trainers.get(request.get("model"))
         if task is None:
-            raise RequestRefused(f"there is no such model to train; there are {', '.join(self._trainers)}", status=404)
+            raise RequestRefusedError(
+                f"there is no such model to train; there are {', '.join(self._trainers)}", status=404
+            )
         result = task(dict(request), self.datastore())
         if result["replaced"]:
             self.scoring({"method": STRATEGY, "device": request.get("device")})

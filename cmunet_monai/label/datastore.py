@@ -8,7 +8,7 @@ from typing import Any
 from monailabel.datastore.local import LocalDatastore
 
 from cmunet_monai.label.planes import is_nifti
-from cmunet_monai.label.refusal import RequestRefused
+from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.upload import check_mask, write_mask_like
 from cmunet_monai.label.workspace import check_id
 
@@ -22,29 +22,29 @@ class FrameDatastore(LocalDatastore):
         """The file of a frame.
 
         Raises:
-            RequestRefused: 404 if there is no such frame, 400 if that can be none's name.
+            RequestRefusedError: 404 if there is no such frame, 400 if that can be none's name.
         """
         try:
             check_id(image_id)
         except ValueError as error:
-            raise RequestRefused(str(error)) from None
+            raise RequestRefusedError(str(error)) from None
         path = self.get_image_uri(image_id)
         if not path or not Path(path).is_file():
-            raise RequestRefused(f"there is no image {image_id}", status=404)
+            raise RequestRefusedError(f"there is no image {image_id}", status=404)
         return Path(path)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Keep a mask of a frame in the frame's own format and geometry.
 
         Raises:
-            RequestRefused: 404 for an unknown frame, 400 for a tag or file that cannot be.
+            RequestRefusedError: 404 for an unknown frame, 400 for a tag or file that cannot be.
         """
         image = self.image_path(image_id)
         try:
             check_id(label_tag, what="tag")
             mask = check_mask(label_filename, image)
         except ValueError as error:
-            raise RequestRefused(str(error)) from None
+            raise RequestRefusedError(str(error)) from None
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"label{'.nii.gz' if is_nifti(image) else '.png'}"
             write_mask_like(mask, path, image=image)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from cmunet_monai.label.refusal import RequestRefused
+from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.workspace import ID
 
 Scope = MutableMapping[str, Any]
@@ -98,7 +98,7 @@ class Guard:
             return
         try:
             await self._answer(scope, receive, send)
-        except RequestRefused as error:
+        except RequestRefusedError as error:
             await _send_json(send, error.status, {"detail": str(error)})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,13 +132,13 @@ class Guard:
     def _check_sender(self, headers: dict[str, str]) -> None:
         if self.token is not None:
             if not hmac.compare_digest(_secret(headers.get("authorization", "")), self.token.encode()):
-                raise RequestRefused("a token is needed: `Authorization: Bearer TOKEN`", status=401)
+                raise RequestRefusedError("a token is needed: `Authorization: Bearer TOKEN`", status=401)
             return
         if _host(headers.get("host", "")) not in LOOPBACK:
-            raise RequestRefused("this server answers requests to 127.0.0.1 and localhost alone", status=403)
+            raise RequestRefusedError("this server answers requests to 127.0.0.1 and localhost alone", status=403)
         origin = headers.get("origin")
         if origin is not None and origin != f"http://{headers.get('host')}":
-            raise RequestRefused("this server answers no other web pages", status=403)
+            raise RequestRefusedError("this server answers no other web pages", status=403)
 
     def _check_route(self, method: str, path: str) -> None:
         allowed: set[str] = set()
@@ -154,39 +154,39 @@ class Guard:
             names = getattr(self.known, kind[1])
             if name not in names:
                 if method in methods.split() and pattern != "/model/{trainer}":
-                    raise RequestRefused(f"there is no such {kind[1]}; there are {', '.join(names)}", status=404)
+                    raise RequestRefusedError(f"there is no such {kind[1]}; there are {', '.join(names)}", status=404)
                 continue
             allowed |= set(methods.split())
         if not allowed:
-            raise RequestRefused("this server has no such page", status=404)
+            raise RequestRefusedError("this server has no such page", status=404)
         if method not in allowed:
-            raise RequestRefused(f"only {', '.join(sorted(allowed))} can be asked for here", status=405)
+            raise RequestRefusedError(f"only {', '.join(sorted(allowed))} can be asked for here", status=405)
 
     def _check_names(self, query: bytes) -> None:
         """Names in the query can be no paths: MONAI Label joins them to folders."""
         for name, values in parse_qs(query.decode("latin-1"), keep_blank_values=True).items():
             if name == "session_id" and any(values):
-                raise RequestRefused("this server keeps no sessions: images are those of the studies folder")
+                raise RequestRefusedError("this server keeps no sessions: images are those of the studies folder")
             if name == "run_sync":
-                raise RequestRefused("tasks run in the background here")
+                raise RequestRefusedError("tasks run in the background here")
             if name in _NAMES and not all(ID.fullmatch(value) for value in values):
                 if name == "tag" and not any(values):
                     continue  # clients send an empty tag for the usual one
-                raise RequestRefused(f"`{name}` must be 1 to 128 letters, digits, `_` and `-`")
+                raise RequestRefusedError(f"`{name}` must be 1 to 128 letters, digits, `_` and `-`")
 
     async def _body(self, receive: Receive, headers: dict[str, str]) -> bytes:
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.max_body_bytes:
-            raise RequestRefused(f"a request may have {self.max_body_bytes} bytes", status=413)
+            raise RequestRefusedError(f"a request may have {self.max_body_bytes} bytes", status=413)
         parts, size = [], 0
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                raise RequestRefused("the request was cut")
+                raise RequestRefusedError("the request was cut")
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > self.max_body_bytes:
-                raise RequestRefused(f"a request may have {self.max_body_bytes} bytes", status=413)
+                raise RequestRefusedError(f"a request may have {self.max_body_bytes} bytes", status=413)
             if not message.get("more_body"):
                 return b"".join(parts)
 
@@ -198,7 +198,7 @@ class Guard:
         assert self.token is not None
         form = parse_qs((await self._body(receive, headers)).decode("latin-1"))
         if not hmac.compare_digest(form.get("password", [""])[0].encode(), self.token.encode()):
-            raise RequestRefused("the password must be the server's token", status=401)
+            raise RequestRefusedError("the password must be the server's token", status=401)
         await _send_json(send, 200, {"access_token": self.token, "token_type": "bearer"})
 
 

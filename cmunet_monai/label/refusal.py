@@ -1,7 +1,7 @@
 """What a request gets that cannot be answered."""
 
 
-class RequestRefused(ValueError):
+class RequestRefusedError(ValueError):
     """A mistake in a request: its text goes to the client, and so names nothing of the server's.
 
     Args:

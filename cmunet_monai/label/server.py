@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from cmunet_monai.label.guard import LOOPBACK, Guard, Known
 from cmunet_monai.label.page import front_page, slicer_steps
-from cmunet_monai.label.refusal import RequestRefused
+from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -57,8 +57,8 @@ def check_host(host: str, token: str | None) -> None:
     if host not in LOOPBACK and (token is None or len(token) < 16):
         raise ValueError(
             f"--host {host} lets other machines in: give --token-file FILE with a secret of 16 characters or more "
-            "(as `python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes) and put a reverse proxy with TLS in "
-            "front, since it would travel unencrypted; better: stay on 127.0.0.1 and use "
+            "(as `python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes) and put a reverse proxy with TLS "
+            "in front, since it would travel unencrypted; better: stay on 127.0.0.1 and use "
             "`ssh -L 8000:127.0.0.1:8000 SERVER`"
         )
 
@@ -74,7 +74,7 @@ def make_app(workspace: Workspace, *, token: str | None) -> Guard:
     from monailabel.interfaces.utils.app import app_instance
 
     def refused(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestRefused)
+        assert isinstance(error, RequestRefusedError)
         return JSONResponse({"detail": str(error)}, error.status)
 
     def failed(request: Request, error: Exception) -> JSONResponse:
@@ -91,7 +91,7 @@ def make_app(workspace: Workspace, *, token: str | None) -> Guard:
     assert isinstance(app, FastAPI)
     app.add_exception_handler(json.JSONDecodeError, no_json)
     app.add_exception_handler(Exception, crashed)
-    app.add_exception_handler(RequestRefused, refused)
+    app.add_exception_handler(RequestRefusedError, refused)
     app.add_exception_handler(MONAILabelException, failed)
     instance = app_instance()
     known = Known(

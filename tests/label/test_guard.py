@@ -39,15 +39,21 @@ def ask(method, path, *, query="", headers=(), body=b"", token=None, chunks=None
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
-    [("GET", "/info/"), ("POST", "/infer/m_clicks"), ("PUT", "/datastore/label"), ("GET", "/train/"), ("GET", "/model/m")],
+    "method, path",
+    [
+        ("GET", "/info/"),
+        ("POST", "/infer/m_clicks"),
+        ("PUT", "/datastore/label"),
+        ("GET", "/train/"),
+        ("GET", "/model/m"),
+    ],
 )
 def test_what_labelling_needs_gets_through(method, path):
     assert ask(method, path, body=b"x")[::2] == (200, [b"x"])
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
+    "method, path, status",
     [
         ("PUT", "/model/m", 405),  # takes pickles
         ("PUT", "/session/", 404),  # takes archives
@@ -67,7 +73,7 @@ def test_everything_else_does_not(method, path, status):
     assert content["detail"]
 
 
-@pytest.mark.parametrize("query", ["image=../x", "image=%2Fetc%2Fpasswd", "image=a.b", "image=", "tag=a/b", "label=%00"])
+@pytest.mark.parametrize("query", ["image=../x", "image=%2Fetc%2Fx", "image=a.b", "image=", "tag=a/b", "label=%00"])
 def test_no_name_can_be_a_path(query):
     status, content, reached = ask("GET", "/datastore/label", query=query)
     assert (status, reached) == (400, [])

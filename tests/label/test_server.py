@@ -76,9 +76,9 @@ class Server:
 
         return requests.request(method, self.url + path, timeout=600, **options)
 
-    def infer(self, image, suffix=None, model=MODEL, **params):
+    def infer(self, image_id, suffix=None, model=MODEL, **params):
         form = {"params": json.dumps({"result_extension": suffix, **params})}
-        return self.ask("POST", f"/infer/{model}?image={image}&output=image", data=form)
+        return self.ask("POST", f"/infer/{model}?image={image_id}&output=image", data=form)
 
     def wait(self, task):
         """The state of a background task when it has ended."""
@@ -181,7 +181,7 @@ def test_info_names_labels_models_and_frames(server):
     info = server.ask("GET", "/info/").json()
     assert info["labels"] == ["coronary artery"]
     assert info["models"][MODEL]["config"] == {"device": ["cpu"], "threshold": 0.5, "largest_components": 0}
-    assert list(info["strategies"])[0] == "border_entropy"
+    assert next(iter(info["strategies"])) == "border_entropy"
     assert info["datastore"]["total"] >= len(PNG) + 2 + 4
     assert "3D Slicer" in server.ask("GET", "/").text
 

@@ -16,7 +16,7 @@ def test_only_the_border_counts():
     probability[18:22, 18:22] = 0.6  # deep inside
     assert border_entropy(probability) == pytest.approx(0, abs=1e-6)
     probability[10:30, 9] = 0.5
-    # 20 pixels of 1 bit; the band is the rectangle of 20 x 21 grown by a diamond of 3 (678) less the shrunk one (14 x 15)
+    # 20 pixels of 1 bit; the band is the rectangle of 20 x 21, grown by a diamond of 3 (678) less shrunk (14 x 15)
     assert border_entropy(probability) == pytest.approx(20 / 468, abs=1e-6)
 
 

@@ -44,7 +44,7 @@ def test_a_nifti_mask_of_a_picture_is_taken_by_its_axes(tmp_path, frame):
 
 
 @pytest.mark.parametrize(
-    ("values", "text"),
+    "values, text",
     [
         (np.zeros((20, 30, 1), np.uint8), "the size of its image"),
         (np.zeros((30, 20, 2), np.uint8), "the size of its image"),
@@ -62,7 +62,7 @@ def test_what_is_no_mask_of_the_image_is_refused(tmp_path, frame, values, text):
 def test_a_mask_that_lies_elsewhere_is_refused(tmp_path, volume):
     values = np.ones((30, 20, 4), np.uint8)
     assert check_mask(nifti(tmp_path / "m.nii.gz", values, np.diag([0.2, 0.2, 1, 1])), volume).all()
-    with pytest.raises(ValueError, match="differ by 0.4 mm"):
+    with pytest.raises(ValueError, match=r"differ by 0\.4 mm"):
         check_mask(nifti(tmp_path / "m.nii.gz", values, np.diag([-0.2, 0.2, 1, 1])), volume)
 
 
