@@ -153,11 +153,7 @@ def test_environment_of_the_label_server_is_whole_and_has_no_cuda():
     for requirement in [*_requirements(), *_requirements("label")]:
         assert requirement.specifier.contains(pins[_normal(requirement.name)].removeprefix("==")), requirement
     assert pins["torch"] == _pins()["torch"]
-    assert not [
-        name
-        for name in pins
-        if name.startswith(("nvidia", "cuda", "triton", "sam2", "torchvision")) or name in ("sam2", "torchvision")
-    ]
+    assert not [name for name in pins if name.startswith(("nvidia", "cuda", "triton", "sam2", "torchvision"))]
 
 
 def test_package_does_not_import_data_prep():

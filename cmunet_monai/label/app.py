@@ -217,7 +217,7 @@ def write_result(mask: NDArray[np.uint8], image: Path, request: Request) -> Path
 
 
 def write_nrrd(mask: NDArray[np.uint8], path: str, *, affine: NDArray[np.float64]) -> None:
-    """Write (W, H, N) as NRRD, in axes to left, posterior, superior; those of the affine are right, anterior, superior."""
+    """Write (W, H, N) as NRRD, with axes to left, posterior, superior, from an affine to right, anterior, superior."""
     import nrrd
 
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine

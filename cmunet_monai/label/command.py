@@ -12,9 +12,9 @@ from cmunet_monai.prediction.command import frames_of
 
 EPILOG = f"""
 Your studies are read, never written to: frames, labels, the bundle with what it learns, and the log go to the
-workspace. XA DICOM is named by pseudonym; the key, and the map that says whom a pseudonym stands for, go to WORKSPACE.key and
-beside it. PNG and NIfTI frames keep their names, without dots: give them pseudonymous ones. The same command goes on
-with what is there. {RESEARCH_USE.capitalize()}, not a medical device.
+workspace. XA DICOM is named by pseudonym; the key, and the map that says whom a pseudonym stands for, go to
+WORKSPACE.key and beside it. PNG and NIfTI frames keep their names, without dots: give them pseudonymous ones. The same
+command goes on with what is there. {RESEARCH_USE.capitalize()}, not a medical device.
 """
 
 

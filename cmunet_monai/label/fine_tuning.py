@@ -131,9 +131,9 @@ def fine_tune(
     weights = bundle / WEIGHTS
     before = mean_dice(Segmenter(bundle, device=device), lists["validation"], run)
     logger.info("validation Dice before training: %.4f (%d frames)", before, len(lists["validation"]))
-    _run_bundle(
+    run_bundle(
         bundle, run, max_epochs=max_epochs, learning_rate=learning_rate, seed=seed, device=device,
-        batch_size=min(8, len(lists["training"])),
+        batch_size=min(8, len(lists["training"])), pretrained_weights=str(weights), val_interval=1,
     )  # fmt: skip
     after = mean_dice(Segmenter(bundle, weights=run / BEST, device=device), lists["validation"], run)
     replaced = after > before
@@ -214,8 +214,17 @@ def _as_frames(rows: Sequence[Row], run: Path) -> list[dict[str, str]]:
     return frames
 
 
-def _run_bundle(bundle: Path, run: Path, *, device: str, **settings: Any) -> None:
-    """The bundle's own training, with the network of its inference."""
+def run_bundle(bundle: Path, run: Path, *, device: str, **settings: Any) -> None:
+    """The bundle's own training, with the network of its inference, on the `datalist.json` in `run`.
+
+    Args:
+        bundle: its folder.
+        run: output folder, which paths in the data list are relative to.
+        device: of the network.
+        settings: others at the top of `train.json`.
+    Raises:
+        OSError, ValueError: what a component raises.
+    """
     own = json.loads((bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
     workflow = ConfigWorkflow(
         str(bundle / "configs" / "train.json"),
@@ -225,10 +234,8 @@ def _run_bundle(bundle: Path, run: Path, *, device: str, **settings: Any) -> Non
         dataset_dir=str(run),
         datalist=str(run / "datalist.json"),
         output_dir=str(run),
-        pretrained_weights=str(bundle / WEIGHTS),
         channels=own["channels"],
         image_size=own["image_size"],
-        val_interval=1,
         num_workers=0,
         device=f"$torch.device({device!r})",
         **settings,

@@ -57,8 +57,8 @@ def check_host(host: str, token: str | None) -> None:
     if host not in LOOPBACK and (token is None or len(token) < 16):
         raise ValueError(
             f"--host {host} lets other machines in: give --token-file FILE with a secret of 16 characters or more "
-            "(as `python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes) and put a reverse proxy with TLS "
-            "in front, since it would travel unencrypted; better: stay on 127.0.0.1 and use "
+            "(as `python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes) and put a reverse proxy with "
+            "TLS in front, since it would travel unencrypted; better: stay on 127.0.0.1 and use "
             "`ssh -L 8000:127.0.0.1:8000 SERVER`"
         )
 
