@@ -182,13 +182,15 @@ def points_of(request: Request, name: str, shape: Sequence[int]) -> list[tuple[i
     points = []
     for point in found if isinstance(found, list) else [None]:
         good = isinstance(point, list) and len(point) in (2, 3) and all(type(x) in (int, float) for x in point)
-        whole = tuple(int(np.rint(x)) for x in [*point, 0][:3]) if good and np.isfinite(point).all() else ()
+        whole: tuple[int, ...] = ()
+        if isinstance(point, list) and good and np.isfinite(point).all():
+            whole = tuple(int(np.rint(x)) for x in [*point, 0][:3])
         if len(whole) != 3 or not all(0 <= x < size for x, size in zip(whole, shape, strict=True)):
             raise RequestRefusedError(
                 f"`{name}` must be a list of [column, row] or [column, row, frame] within {tuple(shape)}, "
                 f"got {str(point)[:60]}"
             )
-        points.append(whole)
+        points.append((whole[0], whole[1], whole[2]))
     if len(points) > 1000:
         raise RequestRefusedError(f"`{name}` must be at most 1000 points, got {len(points)}")
     return points

@@ -88,7 +88,7 @@ def _seeds(
 
 def _distance(points: Sequence[tuple[int, int]], shape: tuple[int, ...]) -> NDArray[np.float64]:
     """(W, H): distance in pixels to the nearest point; infinite without points."""
-    away = np.ones(shape, bool)
+    away: NDArray[np.bool_] = np.ones(shape, bool)
     for point in points:
         if len(point) != 2 or not all(0 <= x < size for x, size in zip(point, shape, strict=True)):
             raise ValueError(f"a click must lie within {shape}, got {point}")

@@ -118,7 +118,7 @@ class Guard:
             return
         if path == "/logs/":  # as HTML, MONAI Label's page wants scripts from the internet
             scope = {**scope, "query_string": b"html=false"}
-        body = await self._body(receive, headers)
+        body: bytes | None = await self._body(receive, headers)
 
         async def again() -> Message:
             nonlocal body

@@ -45,7 +45,7 @@ def serve(workspace: Workspace, *, host: str, port: int, token: str | None) -> N
     from monailabel.utils.others.generic import init_log_config
 
     log_config = init_log_config(None, str(workspace.app), "app.log", "INFO")
-    uvicorn.run(app, host=host, port=port, log_config=log_config, access_log=False, log_level="info")  # type: ignore[arg-type]
+    uvicorn.run(app, host=host, port=port, log_config=log_config, access_log=False, log_level="info")
 
 
 def check_host(host: str, token: str | None) -> None:

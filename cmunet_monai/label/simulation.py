@@ -100,7 +100,8 @@ def choose_rows(
         return [free[name] for name in rng.permutation(sorted(free))[:count]]
     groups = {row["id"]: group_of(row) for row in pool}
     scores: dict[str, float | None] = {name: score(row) for name, row in free.items()}
-    taken, chosen = [*done], []
+    taken = [*done]
+    chosen: list[Row] = []
     while scores and len(chosen) < count:
         name = choose_next(scores, groups, taken, {})
         assert name is not None
