@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     from cmunet_monai.label.server import check_host, serve
     from cmunet_monai.label.workspace import prepare_workspace
-    from cmunet_monai.prediction.predict import bundle_beside_the_package
+    from cmunet_monai.prediction.run_bundle import bundle_beside_the_package
 
     check_host(arguments.host, token)
     workspace = prepare_workspace(

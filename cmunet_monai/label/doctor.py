@@ -64,7 +64,7 @@ def _inputs(studies: Path | None, bundle: Path | None) -> Iterator[Finding]:
 
     if studies is not None:
         try:
-            _, pictures, files = find_frames(studies)
+            _, pictures, files, _ = find_frames(studies)
             yield Finding(True, f"studies: {len(pictures)} PNG and NIfTI files, {len(files)} DICOM files")
         except (OSError, ValueError) as error:
             yield Finding(False, f"studies: {error}")

@@ -206,7 +206,7 @@ def _as_frames(rows: Sequence[Row], run: Path) -> list[dict[str, str]]:
             suffix = ".nii.gz" if is_nifti(row["image"]) else ".png"
             paths = {"image": f"frames/{name}{suffix}", "label": f"frames/{name}_label.png"}
             if count > 1:
-                nibabel.save(as_nifti(image[..., number].T, None), run / paths["image"])  # type: ignore[attr-defined]
+                nibabel.save(as_nifti(image[..., number].T, None), run / paths["image"])
             else:
                 shutil.copyfile(row["image"], run / paths["image"])
             Image.fromarray(label[..., number].T.astype(np.uint8) * np.uint8(255)).save(run / paths["label"])

@@ -157,5 +157,5 @@ def mask_of(
 
 def _save(plane: NDArray[Any], folder: str) -> Path:
     path = Path(folder) / "frame.nii"
-    nibabel.save(as_nifti(plane.T, None), path)  # type: ignore[attr-defined]
+    nibabel.save(as_nifti(plane.T, None), path)
     return path

@@ -25,17 +25,16 @@ from typing import Any
 
 import nibabel
 
-from cmunet_monai.atomic import atomic_path, write_csv_atomic, write_text_atomic
+from cmunet_monai.atomic import atomic_path, write_text_atomic
 from cmunet_monai.handover.extract import extract_package
 from cmunet_monai.handover.verify import verify_package
 from cmunet_monai.label.planes import is_nifti, read_planes, suffix_of, write_nifti
 from cmunet_monai.label.segmenter import WEIGHTS
 from cmunet_monai.networks import file_digest
 from cmunet_monai.nifti import as_nifti
-from cmunet_monai.notice import RESEARCH_USE
 from cmunet_monai.pseudonyms import Pseudonyms
 from cmunet_monai.readers.frame_choice import Frames, check_frames
-from cmunet_monai.readers.frame_folder import find_frames, run_rows
+from cmunet_monai.readers.frame_folder import find_frames, report_passed_over, run_rows
 from cmunet_monai.readers.xa_errors import XAReadError
 from cmunet_monai.readers.xa_identity import read_identity
 from cmunet_monai.readers.xa_run import read_frames
@@ -131,7 +130,7 @@ def prepare_workspace(
     """
     which, root = check_frames(frames), Path(root)
     # one frame at least, before a folder is made
-    top, pictures, files = find_frames(studies, leave_out=root)
+    top, pictures, files, locked = find_frames(studies, leave_out=root)
     workspace = _prepare_bundle(root, Path(bundle))
     for folder in (workspace.frames, workspace.app, workspace.empty, workspace.training):
         folder.mkdir(exist_ok=True)
@@ -141,13 +140,8 @@ def prepare_workspace(
     rows = _prepare_pictures(workspace, top, pictures, known, lost)
     if files:
         rows |= _prepare_runs(workspace, top, files, which, lost, require_xa=require_xa)
-    for name, reason in lost.items():
-        logger.warning("%s passed over: %s", name, reason)
     passed_over = root / "passed_over.csv"
-    passed_over.unlink(missing_ok=True)
-    if lost:
-        table = [{"name": name, "reason": reason, "use": RESEARCH_USE} for name, reason in lost.items()]
-        write_csv_atomic(passed_over, table)
+    lost = report_passed_over(lost, locked, top, passed_over)
     if not rows:
         raise FileNotFoundError(
             f"no frame in {studies}: all {len(lost)} files were passed over, {passed_over} says why"
@@ -252,7 +246,7 @@ def _prepare_runs(
             if not target.exists():
                 (frame,) = read_frames(row["image"], [row["frame_index"]], require_xa=require_xa, windowed=False)
                 with atomic_path(target) as temporary:
-                    nibabel.save(as_nifti(frame, row["spacing_mm"]), temporary)  # type: ignore[attr-defined]
+                    nibabel.save(as_nifti(frame, row["spacing_mm"]), temporary)
         except XAReadError as error:
             lost[row["id"]] = str(error)
             continue

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,20 +117,7 @@ def list_frames(
             raise ValueError(f"{source} holds {len(files)} DICOM files: `key` must name a file for their secret")
         pseudonyms = Pseudonyms.open(key, output=leave_out if leave_out is not None else root)
         rows += run_rows(files, root, pseudonyms, which, lost, require_xa=require_xa, spacing_mm=spacing_mm)
-    for number, folder in enumerate(locked, start=1):  # its name may be a patient's
-        depth = len(folder.relative_to(root).parts)
-        lost[f"folder {number} of {len(locked)}"] = (
-            f"it cannot be opened, {depth} below the source: see its permissions"
-        )
-    # bytes of a file name that are no text have no place in a log
-    lost = {_as_text(name): _as_text(reason) for name, reason in lost.items()}
-    for name, reason in lost.items():
-        logger.warning("%s passed over: %s", name, reason)
-    if passed_over is not None:
-        table = [{"name": name, "reason": reason, "use": RESEARCH_USE} for name, reason in lost.items()]
-        Path(passed_over).unlink(missing_ok=True)
-        if table:
-            write_csv_atomic(passed_over, table)
+    lost = report_passed_over(lost, locked, root, passed_over)
     if not rows:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(lost.items())[:3])
         raise FileNotFoundError(f"no frame in {source}: all {len(lost)} files were passed over ({reasons})")
@@ -156,6 +143,36 @@ def _picture_rows(
             lost[name] = str(error).replace(str(path), path.name)
             continue
         yield {"id": name, "image": str(path), "spacing_mm": spacing_mm, "spacing_source": source}
+
+
+def report_passed_over(
+    lost: Mapping[str, str], locked: list[Path], root: Path, table: str | os.PathLike[str] | None
+) -> dict[str, str]:
+    """Log what was passed over, and write it to a table.
+
+    Args:
+        lost: name -> reason.
+        locked: folders that cannot be opened, below `root`; they are named by number.
+        root: the folder that was read.
+        table: CSV to write; removed where there is nothing to write.
+    Returns:
+        Name -> reason of all, as text: bytes of a file name that are none have no place in a log.
+    """
+    found = dict(lost)
+    for number, folder in enumerate(locked, start=1):  # its name may be a patient's
+        depth = len(folder.relative_to(root).parts)
+        found[f"folder {number} of {len(locked)}"] = (
+            f"it cannot be opened, {depth} below the source: see its permissions"
+        )
+    found = {_as_text(name): _as_text(reason) for name, reason in found.items()}
+    for name, reason in found.items():
+        logger.warning("%s passed over: %s", name, reason)
+    if table is not None:
+        rows = [{"name": name, "reason": reason, "use": RESEARCH_USE} for name, reason in found.items()]
+        Path(table).unlink(missing_ok=True)
+        if rows:
+            write_csv_atomic(table, rows)
+    return found
 
 
 def _as_text(name: str) -> str:
