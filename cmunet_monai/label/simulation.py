@@ -141,7 +141,8 @@ def simulate_annotator(
         for strategy in STRATEGIES:
             labelled, rng = [pool[index] for index in order], np.random.default_rng(1000 + seed)
             for number in range(rounds + 1):
-                run = output / f"seed_{seed}" / strategy / f"round_{number}"
+                # the first round is the same for both
+                run = output / f"seed_{seed}" / (strategy if number else "start") / f"round_{number}"
                 if not (run / "dice.json").is_file():
                     run.mkdir(parents=True, exist_ok=True)
                     write_text_atomic(run / "datalist.json", json.dumps({"training": labelled, "validation": []}))
