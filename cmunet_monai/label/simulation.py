@@ -248,14 +248,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    test = load_rows(arguments.datalist, "test", arguments.dataset_dir, labelled=True)[: arguments.limit]
+    frames = arguments.dataset_dir.resolve()  # each round has a data list of its own
+    test = load_rows(arguments.datalist, "test", frames, labelled=True)[: arguments.limit]
     if arguments.what == "clicks":
         table = _click_table(Segmenter(arguments.bundle), test, 5)
         write_csv_atomic(arguments.output / "clicks.csv", table)
         for name in list(table[0])[1:]:
             logger.info("%s: mean Dice %.4f", name, np.mean([row[name] for row in table]))
         return 0
-    pool = load_rows(arguments.datalist, "training", arguments.dataset_dir, labelled=True)
+    pool = load_rows(arguments.datalist, "training", frames, labelled=True)
     found = simulate_annotator(
         arguments.bundle,
         pool,
