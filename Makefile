@@ -166,7 +166,7 @@ $(LABEL_READY): constraints-monailabel.txt setup.cfg
 	@rm .venv-label/.installing && touch $@
 
 label: $(LABEL_READY)  ## Serve angiograms to annotators (STUDIES=DIR, BUNDLE=ZIP_OR_DIR, PORT=8000)
-	$(LABEL_PYTHON) -m cmunet_monai label --studies "$(STUDIES)" $(if $(BUNDLE),--bundle "$(BUNDLE)") --port $(PORT)
+	$(LABEL_PYTHON) -m cmunet_monai label $(if $(STUDIES),--studies "$(STUDIES)") $(if $(BUNDLE),--bundle "$(BUNDLE)") --port $(PORT)
 
 test-label: $(LABEL_READY)  ## Run the tests of the label server, against a real one
 	$(LABEL_PYTHON) -m pytest tests/label

@@ -60,7 +60,7 @@ def test_largest_components_are_kept_frame_by_frame():
 @pytest.fixture
 def bundle(tmp_path):
     folder = tmp_path / "bundle"
-    shutil.copytree(BUNDLE, folder)
+    shutil.copytree(BUNDLE, folder, ignore=shutil.ignore_patterns("models"))
     path = folder / "configs" / "inference.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"channels": [4, 8, 16], "image_size": [64, 64]}))
     return folder

@@ -106,7 +106,7 @@ def server(tmp_path_factory, eager_detector):
     write_dicom(studies / CANARY, np.stack([picture(40, 64, 64)[0]]))
     write_dicom(studies / f"{CANARY}.dcm", np.stack([picture(seed, 64, 64)[0] for seed in (50, 51, 52)]))
     (studies / "cut.png").write_bytes((studies / "f0.png").read_bytes()[:200])
-    shutil.copytree(BUNDLE, bundle)
+    shutil.copytree(BUNDLE, bundle, ignore=shutil.ignore_patterns("models"))
     (bundle / "models").mkdir()
     shutil.copy(eager_detector, bundle / "models" / "model.safetensors")
     path = bundle / "configs" / "inference.json"
