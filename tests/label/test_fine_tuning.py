@@ -86,7 +86,7 @@ def test_worse_weights_do_not_replace_better_ones(bundle, labelled, dark_detecto
     weights.parent.mkdir()
     shutil.copy(dark_detector, weights)
     before = file_digest(weights)
-    done = fine_tune(bundle, labelled, tmp_path / "out", max_epochs=1, learning_rate=0.5)
+    done = fine_tune(bundle, labelled, tmp_path / "out", max_epochs=2, learning_rate=50)
     assert done["dice_after"] < done["dice_before"]
     assert not done["replaced"]
     assert file_digest(weights) == before == done["weights_sha256"]
