@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import black_tophat, distance_transform_edt, gaussian_filter
 from skimage.segmentation import random_walker
 
 REACH_PX = 40
 SEED_RADIUS_PX = 2
 VESSEL, BACKGROUND = 1, 2
-BETA = 300.0
+BETA = 6000.0
+SURELY_NONE = 0.05  # probability, and darkness, below which a pixel is no vessel unless a click says so
 
 
 def correct_mask(
@@ -24,10 +25,11 @@ def correct_mask(
 ) -> NDArray[np.uint8]:
     """Correct a mask where a person says what is vessel and what is not.
 
-    A random walk (Grady 2006, by scikit-image) over the probability and the grey levels of the frame decides each pixel
-    near a click: its seeds are a disc of 2 px around each click, and, where no click of the other kind is nearer than
-    half the reach, what the mask says at the edge of the reach. Clicks on vessel can only add, clicks off it only
-    remove; farther than the reach from every click nothing changes.
+    A random walk (Grady 2006, by scikit-image) over the probability and the darkness of the frame's thin structures
+    decides each pixel near a click. Its seeds are a disc of 2 px around each click, what the mask says beyond the reach,
+    what no click disputes (vessel nearest to a click on vessel, background nearest to one off it), and, as background,
+    what is neither probable nor dark. Clicks on vessel can only add, clicks off it only remove; farther than the reach
+    from every click nothing changes.
 
     Args:
         probability: (W, H) of vessel, from 0 to 1. Not modified.
@@ -52,12 +54,16 @@ def correct_mask(
         return corrected
     from_click = _distance([*on, *off], mask.shape)
     window = _window(from_click <= reach_px + 1)
-    seeds = _seeds(mask, from_click, on, off, reach_px)[window]
+    dark = _darkness(frame)
+    seeds = _seeds(mask, from_click, on, off, reach_px)
+    seeds[(seeds == 0) & (probability < SURELY_NONE) & (dark < SURELY_NONE)] = BACKGROUND
+    seeds = seeds[window]
     free = from_click[window] <= reach_px
     kinds = set(np.unique(seeds)) - {0}
     if len(kinds) > 1:
-        data = np.stack([probability[window].astype(np.float64), _contrast(frame)[window]], axis=-1)
-        vessel = random_walker(data, seeds, beta=BETA, mode="cg_j", channel_axis=-1, tol=1e-4, prob_tol=0.1) == VESSEL
+        data = np.stack([probability[window].astype(np.float64), dark[window]], axis=-1)
+        # whether the probabilities are exact does not matter, but which of the two is larger
+        vessel = random_walker(data, seeds, beta=BETA, mode="cg_j", channel_axis=-1, tol=1e-4, prob_tol=np.inf) == VESSEL
     else:  # every walk ends at the one kind of seed there is
         vessel = np.full(seeds.shape, kinds == {VESSEL})
     before = mask[window] > 0
@@ -102,8 +108,8 @@ def _window(near: NDArray[np.bool_]) -> tuple[slice, ...]:
     return tuple(slice(int(index.min()), int(index.max()) + 1) for index in found)
 
 
-def _contrast(frame: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Grey levels of (W, H) from 0 to 1, the darkest and brightest hundredth cut."""
-    values = np.asarray(frame, np.float64)
-    low, high = np.percentile(values, [1, 99])
-    return np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
+def _darkness(frame: NDArray[np.generic]) -> NDArray[np.float64]:
+    """(W, H) from 0 to 1: how much darker than its surroundings what is thinner than 1/24 of the side is."""
+    hat = black_tophat(gaussian_filter(np.asarray(frame, np.float64), 1), size=round(min(frame.shape) / 24) | 1)
+    high = np.percentile(hat, 99)
+    return np.clip(hat / high, 0, 1) if high > 0 else np.zeros_like(hat)

@@ -18,9 +18,9 @@ def test_a_click_goes_to_the_middle_of_the_largest_error():
 
 def test_clicks_on_a_missed_vessel_raise_dice():
     frame = np.full((120, 120), 200, np.uint8)
-    frame[:, 30:36] = frame[:, 80:86] = 80
+    frame[:, 30:34] = frame[:, 80:84] = 80
     probability = np.full((120, 120), 0.1, np.float32)
-    probability[:, 30:36] = 0.9
+    probability[:, 30:34] = 0.9
     found = simulate_clicks(probability, frame, frame < 100, clicks=3)
     assert found[0] == pytest.approx(2 / 3)
     assert found[0] < found[1] < found[2] <= found[3]
