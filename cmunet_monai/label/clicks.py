@@ -26,10 +26,10 @@ def correct_mask(
     """Correct a mask where a person says what is vessel and what is not.
 
     A random walk (Grady 2006, by scikit-image) over the probability and the darkness of the frame's thin structures
-    decides each pixel near a click. Its seeds are a disc of 2 px around each click, what the mask says beyond the reach,
-    what no click disputes (vessel nearest to a click on vessel, background nearest to one off it), and, as background,
-    what is neither probable nor dark. Clicks on vessel can only add, clicks off it only remove; farther than the reach
-    from every click nothing changes.
+    decides each pixel near a click. Its seeds are a disc of 2 px around each click, what the mask says beyond the
+    reach, what no click disputes (vessel nearest to a click on vessel, background nearest to one off it), and, as
+    background, what is neither probable nor dark. Clicks on vessel can only add, clicks off it only remove; farther
+    than the reach from every click nothing changes.
 
     Args:
         probability: (W, H) of vessel, from 0 to 1. Not modified.
@@ -63,7 +63,8 @@ def correct_mask(
     if len(kinds) > 1:
         data = np.stack([probability[window].astype(np.float64), dark[window]], axis=-1)
         # whether the probabilities are exact does not matter, but which of the two is larger
-        vessel = random_walker(data, seeds, beta=BETA, mode="cg_j", channel_axis=-1, tol=1e-4, prob_tol=np.inf) == VESSEL
+        options = {"mode": "cg_j", "tol": 1e-4, "prob_tol": np.inf}
+        vessel = random_walker(data, seeds, beta=BETA, channel_axis=-1, **options) == VESSEL
     else:  # every walk ends at the one kind of seed there is
         vessel = np.full(seeds.shape, kinds == {VESSEL})
     before = mask[window] > 0
@@ -109,7 +110,7 @@ def _window(near: NDArray[np.bool_]) -> tuple[slice, ...]:
 
 
 def _darkness(frame: NDArray[np.generic]) -> NDArray[np.float64]:
-    """(W, H) from 0 to 1: how much darker than its surroundings what is thinner than 1/24 of the side is."""
-    hat = black_tophat(gaussian_filter(np.asarray(frame, np.float64), 1), size=round(min(frame.shape) / 24) | 1)
+    """(W, H) from 0 to 1: how much darker than its surroundings what is thinner than 1/16 of the side is."""
+    hat = black_tophat(gaussian_filter(np.asarray(frame, np.float64), 1), size=round(min(frame.shape) / 16) | 1)
     high = np.percentile(hat, 99)
     return np.clip(hat / high, 0, 1) if high > 0 else np.zeros_like(hat)
