@@ -280,7 +280,7 @@ def draw_bland_altman(name: str, errors: Errors, path: Path) -> None:
             )
         axes.set(xlabel=f"mean of measured and true {title}", ylabel="measured - true", title=f"{agreement.n} pairs")
     figure.suptitle(f"{name}: bias and 95% limits of agreement")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, metadata={"Software": None})  # a package may hold no PNG with texts
 
 
 def main() -> None:
