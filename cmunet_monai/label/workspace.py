@@ -17,7 +17,6 @@ import logging
 import os
 import re
 import shutil
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import nibabel
 
 from cmunet_monai.atomic import atomic_path, write_text_atomic
 from cmunet_monai.handover.extract import extract_package
+from cmunet_monai.handover.pictures import plain_picture
 from cmunet_monai.handover.verify import verify_package
 from cmunet_monai.label.planes import is_nifti, read_planes, suffix_of, write_nifti
 from cmunet_monai.label.segmenter import WEIGHTS
@@ -43,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 MAIN = '"""Found by MONAI Label."""\n\nfrom cmunet_monai.label.app import LabelApp\n\n__all__ = ["LabelApp"]\n'
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,7 @@ def _prepare_pictures(
                     if is_nifti(path):
                         write_nifti(values, temporary, like=path)
                     else:
-                        temporary.write_bytes(png_without_texts(path.read_bytes()))
+                        temporary.write_bytes(plain_picture(path)[1])
         except (OSError, ValueError) as error:
             lost[relative] = str(error).replace(str(path), path.name)
             continue
@@ -277,28 +276,6 @@ def _ends(path: Path, end: str) -> bool:
     """Whether a path ends in the parts of another, or is that file's name alone."""
     parts = Path(end).parts
     return path.parts[-len(parts) :] == parts or path.name == parts[-1]
-
-
-def png_without_texts(content: bytes) -> bytes:
-    """A PNG with the chunks that make its pixels, and none that hold texts, dates or EXIF.
-
-    Raises:
-        ValueError: if it is cut or damaged.
-    """
-    if not content.startswith(_PNG_SIGNATURE):
-        raise ValueError("it is no PNG file")
-    kept, start = [_PNG_SIGNATURE], len(_PNG_SIGNATURE)
-    while start < len(content):
-        length = int.from_bytes(content[start : start + 4], "big")
-        chunk, kind = content[start : start + 12 + length], content[start + 4 : start + 8]
-        if len(chunk) < 12 + length or zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
-            raise ValueError("it is cut or damaged")
-        if kind[:1].isupper() or kind in (b"tRNS", b"gAMA"):  # a capital: needed for the picture
-            kept.append(chunk)
-        start += 12 + length
-        if kind == b"IEND":
-            return b"".join(kept)
-    raise ValueError("it is cut")
 
 
 def check_id(name: Any, *, what: str = "image") -> str:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cmunet_monai.label.workspace import Workspace, check_id, frame_id, png_without_texts, prepare_workspace
+from cmunet_monai.label.workspace import Workspace, check_id, frame_id, prepare_workspace
 
 CANARY = "QXZJWKVBNMPL"
 
@@ -114,10 +114,3 @@ def test_two_files_of_one_name_are_refused(tmp_path, bundle):
     draw(tmp_path / "studies" / "a" / "b.png")
     with pytest.raises(ValueError, match="would get the name a_b"):
         prepare_workspace(tmp_path / "w", tmp_path / "studies", bundle)
-
-
-def test_a_png_that_is_cut_is_no_png():
-    with pytest.raises(ValueError, match="no PNG"):
-        png_without_texts(b"GIF89a")
-    with pytest.raises(ValueError, match="cut"):
-        png_without_texts(b"\x89PNG\r\n\x1a\n")
