@@ -159,7 +159,7 @@ $(LABEL_READY): constraints-monailabel.txt setup.cfg
 	@touch .venv-label/.installing
 	@echo 'Installing the label server into .venv-label (3 GB, minutes the first time)'
 	@$(LABEL_INSTALL) --requirement constraints-monailabel.txt
-	@$(LABEL_INSTALL) --no-build-isolation --editable .
+	@$(LABEL_INSTALL) --editable .
 	@$(LABEL_PYTHON) -c 'import torch, monailabel; assert torch.version.cuda is None' || { \
 	    echo 'error: the package index gave a torch with CUDA. For the CPU build, name torch'"'"'s own index:' \
 	        'PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make label' >&2; exit 1; }
