@@ -41,6 +41,7 @@ from cmunet_monai.notice import RESEARCH_USE
 logger = logging.getLogger(__name__)
 
 STRATEGY = "border_entropy"
+LARGEST_INDEX = 1e6
 Request = Mapping[str, Any]
 
 
@@ -58,7 +59,7 @@ def number_of(request: Request, name: str, default: float) -> float:
     value = request.get(name, default)
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = np.nan
     if not np.isfinite(number) or isinstance(value, bool):
         raise RequestRefusedError(f"`{name}` must be a number, got {str(value)[:40]!r}")
@@ -181,9 +182,12 @@ def points_of(request: Request, name: str, shape: Sequence[int]) -> list[tuple[i
             found = None
     points = []
     for point in found if isinstance(found, list) else [None]:
-        good = isinstance(point, list) and len(point) in (2, 3) and all(type(x) in (int, float) for x in point)
         whole: tuple[int, ...] = ()
-        if isinstance(point, list) and good and np.isfinite(point).all():
+        if (
+            isinstance(point, list)
+            and len(point) in (2, 3)
+            and all(type(x) in (int, float) and abs(x) < LARGEST_INDEX for x in point)
+        ):
             whole = tuple(int(np.rint(x)) for x in [*point, 0][:3])
         if len(whole) != 3 or not all(0 <= x < size for x, size in zip(whole, shape, strict=True)):
             raise RequestRefusedError(

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from cmunet_monai.notice import RESEARCH_USE
 from cmunet_monai.prediction.command import frames_of
 
+LEAST_TOKEN = 16
 EPILOG = f"""
 Your studies are read, never written to: frames, labels, the bundle with what it learns, and the log go to the
 workspace. XA DICOM is named by pseudonym; the key, and the map that says whom a pseudonym stands for, go to
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     token = read_token(arguments.token_file)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("cmunet_monai").setLevel(logging.INFO)
-    from cmunet_monai.label.doctor import INSTALL, examine, missing_packages
+    from cmunet_monai.label.doctor import INSTALL, examine, examine_address, missing_packages
 
     if arguments.doctor:
         found = examine(
@@ -47,8 +47,11 @@ def main(argv: Sequence[str]) -> int:
     from cmunet_monai.prediction.run_bundle import bundle_beside_the_package
 
     check_host(arguments.host, token)
+    if not (address := examine_address(arguments.host, arguments.port)).good:
+        print(f"error: {address.text}", file=sys.stderr)
+        return 2
     workspace = prepare_workspace(
-        (arguments.workspace or Path(f"{os.path.normpath(arguments.studies)}.label")).resolve(),
+        (arguments.workspace or Path(f"{arguments.studies.resolve()}.label")).resolve(),
         arguments.studies,
         arguments.bundle or bundle_beside_the_package(),
         frames=arguments.frames,
@@ -84,7 +87,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--groups", type=Path, metavar="FILE", help="data list that names patient or group of PNG and NIfTI files")
     add("--any-sop-class", dest="require_xa", action="store_false", help="take other DICOM images than XA too")
     add("--host", default="127.0.0.1", help="another than 127.0.0.1 needs --token-file")
-    add("--port", type=int, default=8000)
+    add("--port", type=int, default=8000, choices=range(65536), metavar="PORT")
     add("--token-file", type=Path, metavar="FILE", help="secret that every request must bring (password of a login)")
     add("--doctor", action="store_true", help="say what is missing, and change nothing")
     arguments = parser.parse_args(argv)
@@ -97,10 +100,13 @@ def read_token(path: Path | None) -> str | None:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if others can read it.
+        ValueError: if others can read it, or it holds less than 16 characters.
     """
     if path is None:
         return None
     if path.stat().st_mode & 0o077:
         raise ValueError(f"the token {path} can be read by others: chmod 600 it")
-    return path.read_text(encoding="ascii").strip()
+    token = path.read_text(encoding="ascii").strip()
+    if len(token) < LEAST_TOKEN:
+        raise ValueError(f"the token {path} must have {LEAST_TOKEN} characters or more, got {len(token)}")
+    return token

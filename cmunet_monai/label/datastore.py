@@ -1,18 +1,25 @@
 """MONAI Label's folder of frames and labels, with every name and mask looked at."""
 
+import json
 import logging
+import os
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from monailabel.datastore.local import LocalDatastore
 
+from cmunet_monai.atomic import write_text_atomic
 from cmunet_monai.label.planes import is_nifti
 from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.upload import check_mask, write_mask_like
 from cmunet_monai.label.workspace import check_id
 
 logger = logging.getLogger(__name__)
+
+REGISTRY = "datastore_v2.json"
 
 
 class FrameDatastore(LocalDatastore):
@@ -44,8 +51,30 @@ class FrameDatastore(LocalDatastore):
             check_id(label_tag, what="tag")
             mask = check_mask(label_filename, image)
         except ValueError as error:
+            Path(label_filename).unlink(missing_ok=True)  # MONAI Label removes it after an answer, not after a refusal
             raise RequestRefusedError(str(error)) from None
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"label{'.nii.gz' if is_nifti(image) else '.png'}"
             write_mask_like(mask, path, image=image)
             return super().save_label(image_id, str(path), str(label_tag), label_info)
+
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        """As MONAI Label's, which a kill in the middle leaves cut."""
+        with FileLock(self._lock_file) if lock else nullcontext():
+            self._ignore_event_config = True
+            content = self._datastore.model_dump(exclude={"base_path"})
+            write_text_atomic(self._datastore_config_path, json.dumps(content, indent=2, default=str) + "\n")
+            self._config_ts = os.stat(self._datastore_config_path).st_mtime
+
+
+def set_damaged_registry_aside(frames: Path) -> None:
+    """Rename a registry of frames that is no JSON: MONAI Label then makes another from the frames and labels there."""
+    registry = frames / REGISTRY
+    if not registry.is_file():
+        return
+    try:
+        json.loads(registry.read_text(encoding="utf-8"))
+    except ValueError:
+        aside = registry.with_suffix(".damaged")
+        registry.replace(aside)
+        logger.warning("%s is damaged and now %s; frames and labels are listed anew", registry.name, aside.name)

@@ -30,7 +30,7 @@ def examine(*, studies: Path | None, bundle: Path | None, host: str, port: int, 
     found = [*_packages(), *_inputs(studies, bundle)]
     if host not in LOOPBACK and (token is None or len(token) < 16):
         found.append(Finding(False, f"host {host}: --token-file with 16 characters or more is needed beyond loopback"))
-    found.append(_port(host, port))
+    found.append(examine_address(host, port))
     return found
 
 
@@ -78,7 +78,8 @@ def _inputs(studies: Path | None, bundle: Path | None) -> Iterator[Finding]:
             yield Finding(there, f"bundle: {name}" + ("" if there else f" is missing in {bundle}"))
 
 
-def _port(host: str, port: int) -> Finding:
+def examine_address(host: str, port: int) -> Finding:
+    """Whether a server can listen there."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

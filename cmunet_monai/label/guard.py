@@ -5,7 +5,6 @@ takes paths, archives and pickled models from requests. Here only the requests t
 """
 
 import base64
-import binascii
 import hmac
 import json
 import re
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
+from cmunet_monai.label.bodies import checked_body
 from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.workspace import ID
 
@@ -25,6 +25,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 64 * 2**20
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_CHECK_SUM = re.compile(r"(MD5|SHA256|SHA512):[0-9a-fA-F]+")
 _NAMES = ("image", "label", "id", "tag")
 # methods and paths; {…} is one of the names that the server has, and else a 404 that lists them
 _ROUTES = (
@@ -69,7 +70,7 @@ class Guard:
         labels: what the masks show.
         page: HTML of the page at `/`.
         token: what every request must bring, as `Authorization: Bearer TOKEN`, or as the password of a login; None on
-            loopback, where instead requests must name this machine as their host, and come from no other web page.
+            loopback, where instead requests must name this machine as their host. Other web pages are never answered.
         max_body_bytes: of a request.
     """
 
@@ -118,7 +119,15 @@ class Guard:
             return
         if path == "/logs/":  # as HTML, MONAI Label's page wants scripts from the internet
             scope = {**scope, "query_string": b"html=false"}
-        body: bytes | None = await self._body(receive, headers)
+        kind, checked = await checked_body(path, headers.get("content-type", ""), await self._body(receive, headers))
+        body: bytes | None = checked
+        replaced = (b"content-type", b"content-length", b"origin")  # to MONAI Label every web page may ask
+        kept = [(name, value) for name, value in scope["headers"] if name.lower() not in replaced]
+        length = str(len(checked)).encode()
+        scope = {
+            **scope,
+            "headers": [*kept, (b"content-type", kind.encode("latin-1")), (b"content-length", length)],
+        }
 
         async def again() -> Message:
             nonlocal body
@@ -130,15 +139,15 @@ class Guard:
         await self.app(scope, again, send)
 
     def _check_sender(self, headers: dict[str, str]) -> None:
+        origin, host = headers.get("origin"), headers.get("host", "")
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+            raise RequestRefusedError("this server answers no other web pages", status=403)
         if self.token is not None:
             if not hmac.compare_digest(_secret(headers.get("authorization", "")), self.token.encode()):
                 raise RequestRefusedError("a token is needed: `Authorization: Bearer TOKEN`", status=401)
             return
-        if _host(headers.get("host", "")) not in LOOPBACK:
+        if _host(host) not in LOOPBACK:
             raise RequestRefusedError("this server answers requests to 127.0.0.1 and localhost alone", status=403)
-        origin = headers.get("origin")
-        if origin is not None and origin != f"http://{headers.get('host')}":
-            raise RequestRefusedError("this server answers no other web pages", status=403)
 
     def _check_route(self, method: str, path: str) -> None:
         allowed: set[str] = set()
@@ -169,6 +178,8 @@ class Guard:
                 raise RequestRefusedError("this server keeps no sessions: images are those of the studies folder")
             if name == "run_sync":
                 raise RequestRefusedError("tasks run in the background here")
+            if name == "check_sum" and not all(_CHECK_SUM.fullmatch(value) for value in values):
+                raise RequestRefusedError("`check_sum` must be MD5, SHA256 or SHA512, a colon and the sum")
             if name in _NAMES and not all(ID.fullmatch(value) for value in values):
                 if name == "tag" and not any(values):
                     continue  # clients send an empty tag for the usual one
@@ -210,7 +221,7 @@ def _secret(authorization: str) -> bytes:
     if kind.lower() == "basic":
         try:
             return base64.b64decode(value, validate=True).partition(b":")[2]
-        except binascii.Error:
+        except ValueError:
             return b""
     return b""
 

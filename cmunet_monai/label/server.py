@@ -1,6 +1,7 @@
 """The server: MONAI Label behind the guard, in an empty working directory, without the network."""
 # ruff: noqa: T201 (what a person reads at the terminal is printed)
 
+import fcntl
 import json
 import logging
 import os
@@ -24,9 +25,17 @@ def serve(workspace: Workspace, *, host: str, port: int, token: str | None) -> N
     directory becomes the workspace's empty folder.
 
     Raises:
+        BlockingIOError: if another server is at work on the workspace.
         ValueError: for a host other than loopback without a token.
     """
     check_host(host, token)
+    lock = (workspace.root / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BlockingIOError(
+            f"another server is at work on {workspace.root}: end it, or choose another --workspace"
+        ) from error
     os.chdir(workspace.empty)
     os.environ |= {
         "MONAI_LABEL_APP_DIR": str(workspace.app),
@@ -36,8 +45,12 @@ def serve(workspace: Workspace, *, host: str, port: int, token: str | None) -> N
         "MONAI_LABEL_TRACKING_ENABLED": "false",
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
+    from cmunet_monai.label.datastore import set_damaged_registry_aside
+
+    set_damaged_registry_aside(workspace.frames)
     app = make_app(workspace, token=token)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    name = "NAME-OF-THIS-MACHINE" if host in ("0.0.0.0", "::") else host
+    url = f"http://{f'[{name}]' if ':' in name else name}:{port}"
     print(f"\n{url}  labels: {', '.join(app.labels)}  (Ctrl-C stops it)\n\n3D Slicer:")
     for number, step in enumerate(slicer_steps(url, known=app.known, token=token is not None), 1):
         print(f"{number}. {step}")

@@ -26,20 +26,39 @@ def check_mask(label: str | os.PathLike[str], image: str | os.PathLike[str]) -> 
             255, or, where both are NIfTI, lies elsewhere than the image.
     """
     try:
-        suffix_of(label)
+        if suffix_of(label) == ".png":
+            _check_one_channel(label)
         shape, expected = plane_shape(label), plane_shape(image)
     except ValueError as error:
-        raise ValueError(f"the label cannot be read as PNG or NIfTI: {error}") from None
+        raise ValueError(f"the label cannot be read as PNG or NIfTI: {_without_path(error, label)}") from None
     if shape != expected:
         raise ValueError(f"the label must have the size of its image, {expected} (width, height, frames), got {shape}")
     if is_nifti(label) and is_nifti(image):
         off = float(np.abs(affine_of(label) - affine_of(image)).max())
         if not off <= AFFINE_TOLERANCE_MM:
             raise ValueError(f"the label must lie where its image lies: their affines differ by {off:g} mm")
-    values = read_planes(label)
+    try:
+        values = read_planes(label)
+    except ValueError as error:
+        raise ValueError(_without_path(error, label)) from None
     if values.min() < 0 or values.max() > 255 or (values != np.rint(values)).any():
         raise ValueError("the label must be a mask: whole numbers from 0 to 255, 0 for background")
     return (values > 0).astype(np.uint8)
+
+
+def _check_one_channel(label: str | os.PathLike[str]) -> None:
+    """Colours and palettes have no one meaning as a mask."""
+    try:
+        with Image.open(label) as picture:
+            mode = picture.mode
+    except OSError as error:
+        raise ValueError(str(error)) from None
+    if mode not in ("1", "L", "I", "I;16"):
+        raise ValueError(f"a PNG mask must have one grey channel, got mode {mode}")
+
+
+def _without_path(error: ValueError, path: str | os.PathLike[str]) -> str:
+    return str(error).replace(os.fspath(path), "the file").replace(Path(path).name, "the file")
 
 
 def write_mask_like(mask: NDArray[np.uint8], path: str | os.PathLike[str], *, image: str | os.PathLike[str]) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel
+import numpy as np
 
 from cmunet_monai.atomic import atomic_path, write_text_atomic
 from cmunet_monai.handover.extract import extract_package
@@ -225,10 +226,18 @@ def _prepare_pictures(
                         write_nifti(values, temporary, like=path)
                     else:
                         temporary.write_bytes(plain_picture(path)[1])
+            same = np.array_equal(read_planes(target), values)
         except (OSError, ValueError) as error:
             lost[relative] = str(error).replace(str(path), path.name)
             continue
-        rows[name] = {"group": next((group for end, group in groups.items() if _ends(path, end)), name)}
+        if not same:
+            raise ValueError(
+                f"{relative} is another picture than the one that {workspace.root} has as {name}, with its label: "
+                "choose another --workspace, or another name"
+            )
+        # of several that fit, the one that says most of the path
+        ends = sorted((end for end in groups if _ends(path, end)), key=lambda end: len(Path(end).parts))
+        rows[name] = {"group": groups[ends[-1]] if ends else name}
     return rows
 
 
@@ -265,6 +274,8 @@ def _group_of_files(datalist: str | os.PathLike[str] | None) -> dict[str, str]:
     if not Path(datalist).is_file():
         raise FileNotFoundError(f"no data list at {datalist}")
     lists = json.loads(Path(datalist).read_text(encoding="utf-8"))
+    if not isinstance(lists, dict):
+        raise ValueError(f"{datalist} is no data list: a JSON object of lists is expected")
     rows = [row for rows in lists.values() if isinstance(rows, list) for row in rows if isinstance(row, dict)]
     named = {row["image"]: row.get("patient_id") or row.get("group") for row in rows if "image" in row}
     if not any(named.values()):
@@ -273,9 +284,9 @@ def _group_of_files(datalist: str | os.PathLike[str] | None) -> dict[str, str]:
 
 
 def _ends(path: Path, end: str) -> bool:
-    """Whether a path ends in the parts of another, or is that file's name alone."""
+    """Whether a path ends in the parts of another."""
     parts = Path(end).parts
-    return path.parts[-len(parts) :] == parts or path.name == parts[-1]
+    return path.resolve().parts[-len(parts) :] == parts
 
 
 def check_id(name: Any, *, what: str = "image") -> str:

@@ -58,10 +58,11 @@ def find_frames(
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
         if hidden or not path.is_file() or (left_out is not None and path.resolve().is_relative_to(left_out)):
             continue
-        if path.name.lower().endswith(SUFFIXES):
-            pictures.append(path)
-        elif _is_dicom(path):
+        picture = path.name.lower().endswith(SUFFIXES)
+        if _is_dicom(path, unreadable=not picture):  # whatever its name, which may be a patient's
             runs.append(path)
+        elif picture:
+            pictures.append(path)
         else:
             others += 1
     if not pictures and not runs:
@@ -256,10 +257,10 @@ def _is_readable(path: Path, index: int, name: str, run: XARun, lost: dict[str, 
     return True
 
 
-def _is_dicom(path: Path) -> bool:
-    """Whether the four letters behind the preamble say so (PS3.10, section 7.1)."""
+def _is_dicom(path: Path, *, unreadable: bool) -> bool:
+    """Whether the four letters behind the preamble say so (PS3.10, section 7.1), or what an unreadable file is."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
-        return True  # is looked into under its pseudonym, and logged there
+        return unreadable  # is looked into under its pseudonym, and logged there

@@ -44,12 +44,15 @@ def test_loopback_is_the_default():
 
 def test_a_token_that_others_can_read_is_refused(tmp_path):
     path = tmp_path / "token"
-    path.write_text("secret\n")
+    path.write_text("sixteen letters!\n")
     path.chmod(0o644)
     with pytest.raises(ValueError, match="chmod 600"):
         read_token(path)
     path.chmod(0o600)
-    assert read_token(path) == "secret"
+    assert read_token(path) == "sixteen letters!"
+    path.write_text("\n")
+    with pytest.raises(ValueError, match="must have 16 characters or more, got 0"):
+        read_token(path)
     assert read_token(None) is None
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 
@@ -32,7 +33,7 @@ def ask(method, path, *, query="", headers=(), body=b"", token=None, chunks=None
     guard = Guard(app, known=KNOWN, labels=["vessel"], page="page", token=token, max_body_bytes=limit)
     named = {"host": "127.0.0.1:8000", **dict(headers)}
     scope = {"type": "http", "method": method, "path": path, "query_string": query.encode()}
-    scope["headers"] = [(name.encode(), value.encode()) for name, value in named.items()]
+    scope["headers"] = [(name.encode(), value.encode("latin-1")) for name, value in named.items()]
     asyncio.run(guard(scope, receive, send))
     content = sent[1]["body"]
     return sent[0]["status"], content.decode() if path == "/" else json.loads(content), reached
@@ -49,7 +50,64 @@ def ask(method, path, *, query="", headers=(), body=b"", token=None, chunks=None
     ],
 )
 def test_what_labelling_needs_gets_through(method, path):
-    assert ask(method, path, body=b"x")[::2] == (200, [b"x"])
+    assert ask(method, path)[::2] == (200, [b""])
+
+
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    "path, sent, kept",
+    [
+        ("/train/m", {"max_epochs": 3, "bundle_path": "/tmp/x", "gpus": 1, "request": {}}, {"max_epochs": 3}),
+        ("/scoring/s", {"device": "cpu", "bundle_path": "/tmp/x"}, {"device": "cpu"}),
+        ("/batch/infer/m", {"images": "unlabeled", "multi_gpu": True}, {"images": "unlabeled"}),
+        ("/activelearning/s", {"client_id": "ann", "strategy": ["x"]}, {"client_id": "ann"}),
+    ],
+)
+def test_of_a_json_body_only_what_labelling_needs_goes_on(path, sent, kept):
+    """MONAI Label puts `bundle_path` where Python looks for modules, and other keys into the environment."""
+    status, _, reached = ask("POST", path, body=json.dumps(sent).encode(), limit=1000)
+    assert status == 200
+    assert [json.loads(body) for body in reached] == [kept]
+
+
+def test_of_the_parameters_of_an_inference_only_what_it_needs_goes_on():
+    params = json.dumps({"threshold": 0.4, "image": "/etc/passwd", "model": []})
+    body = urlencode({"params": params}).encode()
+    (sent,) = ask("POST", "/infer/m", body=body, headers=FORM, limit=1000)[2]
+    assert json.loads(parse_qs(sent.decode())["params"][0]) == {"threshold": 0.4}
+
+
+@pytest.mark.parametrize("text", ["[1]", "5", "{", '{"a": NaN}', '{"a": 1e400}', '{"a": "\\ud800"}', "[" * 100_000])
+def test_parameters_that_could_not_be_written_again_are_refused(text):
+    for path, body, headers in (
+        ("/train/m", text.encode(), {}),
+        ("/infer/m", urlencode({"params": text}).encode(), FORM),
+    ):
+        status, content, reached = ask("POST", path, body=body, headers=headers, limit=400_000)
+        assert (status, reached) == (400, [])
+        assert "JSON object" in content["detail"]
+
+
+def test_no_file_but_a_label_can_be_sent():
+    pytest.importorskip("starlette")
+
+    def form(*parts):
+        lines = [f'--x\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n{{}}\r\n' for name, more in parts]
+        return ("".join(lines) + "--x--\r\n").encode()
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    body = form(("label", '; filename="a.png"'), ("params", ""))
+    assert ask("PUT", "/datastore/label", body=body, headers=headers, limit=1000)[::2] == (200, [body])
+    for path, *parts in (
+        ("/infer/m", ("file", '; filename="a.png"')),
+        ("/infer/m", ("params", ""), ("params", "")),
+        ("/datastore/label", ("label", f'; filename="{"a" * 200}.png"')),
+        ("/datastore/label", ("other", "")),
+    ):
+        method = "POST" if path == "/infer/m" else "PUT"
+        assert ask(method, path, body=form(*parts), headers=headers, limit=1000)[::2] == (400, [])
 
 
 @pytest.mark.parametrize(
@@ -88,7 +146,7 @@ def test_a_body_is_bounded_whether_its_length_is_said_or_not():
     assert ask("POST", "/infer/m", headers={"content-length": "101"})[0] == 413
     assert ask("POST", "/infer/m", headers={"content-length": "-1"})[0] == 413
     assert ask("POST", "/infer/m", chunks=[b"0" * 60, b"0" * 60])[::2] == (413, [])
-    assert ask("POST", "/infer/m", chunks=[b"0" * 60, b"0" * 40])[2] == [b"0" * 100]
+    assert ask("POST", "/train/m", chunks=[b" " * 60, b"{}" + b" " * 38])[2] == [b"{}"]
 
 
 def test_without_a_token_only_this_machine_is_answered():
@@ -103,9 +161,20 @@ def test_with_a_token_every_request_must_bring_it():
     basic = base64.b64encode(b"anybody:secret").decode()
     for value in ("Bearer secret", f"Basic {basic}"):
         assert ask("GET", "/info/", headers={"authorization": value, "host": "server"}, token="secret")[0] == 200
-    for value in ("", "Bearer ", "Bearer wrong", "secret", "Basic !", f"Basic {base64.b64encode(b'a:wrong').decode()}"):
+    for value in (
+        "",
+        "Bearer ",
+        "Bearer wrong",
+        "secret",
+        "Basic !",
+        "Basic \xe9",
+        f"Basic {base64.b64encode(b'a:wrong').decode()}",
+    ):
         for path in ("/", "/info/", "/nowhere"):
             assert ask("GET", path, headers={"authorization": value}, token="secret")[::2] == (401, [])
+    other = {"authorization": "Bearer secret", "host": "server", "origin": "http://evil.example"}
+    assert ask("GET", "/info/", headers=other, token="secret")[::2] == (403, [])
+    assert ask("GET", "/info/", headers=other | {"origin": "https://server"}, token="secret")[0] == 200
 
 
 def test_a_login_gives_the_token_for_the_token():

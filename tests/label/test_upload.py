@@ -66,6 +66,20 @@ def test_a_mask_that_lies_elsewhere_is_refused(tmp_path, volume):
         check_mask(nifti(tmp_path / "m.nii.gz", values, np.diag([-0.2, 0.2, 1, 1])), volume)
 
 
+@pytest.mark.parametrize("mode", ["P", "RGB", "RGBA", "LA"])
+def test_colours_and_palettes_are_no_mask(tmp_path, frame, mode):
+    Image.new("L", (30, 20), 1).convert(mode).save(tmp_path / "label.png")
+    with pytest.raises(ValueError, match=f"one grey channel, got mode {mode}"):
+        check_mask(tmp_path / "label.png", frame)
+
+
+def test_the_servers_paths_are_not_told(tmp_path, frame):
+    (tmp_path / "label.png").write_bytes(frame.read_bytes()[:50])
+    with pytest.raises(ValueError, match="cannot be read") as caught:
+        check_mask(tmp_path / "label.png", frame)
+    assert "label.png" not in str(caught.value)
+
+
 def test_other_files_are_refused_unread(tmp_path, frame):
     for name in ("mask.py", "mask.nrrd", "mask.nii.gz", "mask.png"):
         (tmp_path / name).write_bytes(b"import os")

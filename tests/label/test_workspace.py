@@ -78,6 +78,28 @@ def test_patients_come_from_a_data_list(tmp_path, bundle):
     assert workspace.groups() == {"a": "p1", "b": "g1", "c": "c"}
 
 
+def test_files_of_one_name_in_several_folders_keep_their_own_patients(tmp_path, bundle):
+    for name in ("a/1", "b/1", "b/2"):
+        draw(tmp_path / "data" / f"{name}.png")
+    rows = [{"image": f"{name}.png", "patient_id": name[0].upper()} for name in ("a/1", "b/1", "b/2")]
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": [*rows, {"image": "2.png", "patient_id": "X"}]}))
+    workspace = prepare_workspace(tmp_path / "w", tmp_path / "data", bundle, groups=tmp_path / "datalist.json")
+    assert workspace.groups() == {"a_1": "A", "b_1": "B", "b_2": "B"}
+    (tmp_path / "datalist.json").write_text("[]")
+    with pytest.raises(ValueError, match="is no data list"):
+        prepare_workspace(tmp_path / "w", tmp_path / "data", bundle, groups=tmp_path / "datalist.json")
+
+
+def test_another_picture_does_not_take_the_place_of_one_that_may_be_labelled(tmp_path, bundle):
+    draw(tmp_path / "studies" / "a.png")
+    workspace = prepare_workspace(tmp_path / "w", tmp_path / "studies", bundle)
+    before = (workspace.frames / "a.png").read_bytes()
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "studies" / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png is another picture than the one that .* has as a"):
+        prepare_workspace(tmp_path / "w", tmp_path / "studies", bundle)
+    assert (workspace.frames / "a.png").read_bytes() == before
+
+
 def test_a_second_preparation_adds_new_frames_and_keeps_labels_and_weights(tmp_path, bundle):
     studies = tmp_path / "studies"
     draw(studies / "a.png")

@@ -127,6 +127,15 @@ def test_a_dicom_run_gives_its_fullest_frame_by_pseudonym(exported, key, caplog)
     assert not any(CANARY in row["id"] for row in rows)
 
 
+def test_dicom_that_is_named_as_a_picture_goes_by_its_pseudonym_too(exported, key, caplog):
+    named = exported / f"{CANARY}.png"
+    (exported / "single").rename(named)
+    rows = list_frames(exported, key=key)
+    assert all(CANARY not in row["id"] for row in rows)
+    assert CANARY not in caplog.text
+    assert str(named) in [row["image"] for row in rows]
+
+
 def test_pseudonyms_are_those_of_the_key_and_stand_in_the_map_beside_it(exported, key):
     rows = list_frames(exported, key=key)
     names = Pseudonyms.open(key, output=exported)
