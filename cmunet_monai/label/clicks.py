@@ -52,10 +52,11 @@ def correct_mask(
     corrected = mask.copy()
     if not on and not off:
         return corrected
-    from_click = _distance([*on, *off], mask.shape)
+    to_on, to_off = _distance(on, mask.shape), _distance(off, mask.shape)
+    from_click = np.minimum(to_on, to_off)
     window = _window(from_click <= reach_px + 1)
     dark = _darkness(frame)
-    seeds = _seeds(mask, from_click, on, off, reach_px)
+    seeds = _seeds(mask, to_on, to_off, reach_px)
     seeds[(seeds == 0) & (probability < SURELY_NONE) & (dark < SURELY_NONE)] = BACKGROUND
     seeds = seeds[window]
     free = from_click[window] <= reach_px
@@ -68,23 +69,17 @@ def correct_mask(
     else:  # every walk ends at the one kind of seed there is
         vessel = np.full(seeds.shape, kinds == {VESSEL})
     before = mask[window] > 0
-    nearer_on = _distance(on, mask.shape)[window] <= _distance(off, mask.shape)[window]
-    after = np.where(nearer_on, before | vessel, before & vessel)
+    after = np.where((to_on <= to_off)[window], before | vessel, before & vessel)
     corrected[window] = np.where(free, after, before)
     return corrected
 
 
 def _seeds(
-    mask: NDArray[np.uint8],
-    from_click: NDArray[np.float64],
-    on: Sequence[tuple[int, int]],
-    off: Sequence[tuple[int, int]],
-    reach_px: float,
+    mask: NDArray[np.uint8], to_on: NDArray[np.float64], to_off: NDArray[np.float64], reach_px: float
 ) -> NDArray[np.int32]:
     """(W, H): 1 and 2 where the walk starts, 0 where it decides."""
     said = np.where(mask > 0, VESSEL, BACKGROUND)
-    seeds = np.where(from_click > reach_px, said, 0).astype(np.int32)
-    to_on, to_off = _distance(on, mask.shape), _distance(off, mask.shape)
+    seeds = np.where(np.minimum(to_on, to_off) > reach_px, said, 0).astype(np.int32)
     # what a click does not dispute stays: vessel near a click on vessel, background near one on background
     seeds[(mask > 0) & (to_on < to_off)] = VESSEL
     seeds[(mask == 0) & (to_off < to_on)] = BACKGROUND

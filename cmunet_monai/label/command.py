@@ -9,7 +9,6 @@ from pathlib import Path
 from cmunet_monai.notice import RESEARCH_USE
 from cmunet_monai.prediction.command import frames_of
 
-LEAST_TOKEN = 16
 EPILOG = f"""
 Your studies are read, never written to: frames, labels, the bundle with what it learns, and the log go to the
 workspace. XA DICOM is named by pseudonym; the key, and the map that says whom a pseudonym stands for, go to
@@ -104,6 +103,8 @@ def read_token(path: Path | None) -> str | None:
     """
     if path is None:
         return None
+    from cmunet_monai.label.guard import LEAST_TOKEN
+
     if path.stat().st_mode & 0o077:
         raise ValueError(f"the token {path} can be read by others: chmod 600 it")
     token = path.read_text(encoding="ascii").strip()

@@ -25,11 +25,12 @@ class Finding:
 
 def examine(*, studies: Path | None, bundle: Path | None, host: str, port: int, token: str | None) -> list[Finding]:
     """Look at the environment, the studies, the bundle and the address; nothing is changed."""
-    from cmunet_monai.label.guard import LOOPBACK
+    from cmunet_monai.label.guard import LEAST_TOKEN, lacks_token
 
     found = [*_packages(), *_inputs(studies, bundle)]
-    if host not in LOOPBACK and (token is None or len(token) < 16):
-        found.append(Finding(False, f"host {host}: --token-file with 16 characters or more is needed beyond loopback"))
+    if lacks_token(host, token):
+        needed = f"--token-file with {LEAST_TOKEN} characters or more is needed beyond loopback"
+        found.append(Finding(False, f"host {host}: {needed}"))
     found.append(examine_address(host, port))
     return found
 

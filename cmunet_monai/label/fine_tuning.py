@@ -12,7 +12,6 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from monai.bundle import ConfigWorkflow
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,6 +20,7 @@ from cmunet_monai.label.planes import is_nifti, plane_shape, read_planes
 from cmunet_monai.label.segmenter import WEIGHTS, Segmenter, mask_of
 from cmunet_monai.networks import file_digest
 from cmunet_monai.nifti import as_nifti
+from cmunet_monai.workflow import run_workflow
 
 logger = logging.getLogger(__name__)
 
@@ -226,10 +226,9 @@ def run_bundle(bundle: Path, run: Path, *, device: str, **settings: Any) -> None
         OSError, ValueError: what a component raises.
     """
     own = json.loads((bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
-    workflow = ConfigWorkflow(
+    run_workflow(
         str(bundle / "configs" / "train.json"),
         workflow_type="train",
-        logging_file=False,
         bundle_root=str(bundle),
         dataset_dir=str(run),
         datalist=str(run / "datalist.json"),
@@ -240,15 +239,6 @@ def run_bundle(bundle: Path, run: Path, *, device: str, **settings: Any) -> None
         device=f"$torch.device({device!r})",
         **settings,
     )
-    try:
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
-    except RuntimeError as error:
-        # MONAI wraps what a component raises, and its own text repeats the whole config
-        if isinstance(error.__cause__, (OSError, ValueError)):
-            raise error.__cause__ from None
-        raise
 
 
 def _best_epoch(run: Path) -> int:

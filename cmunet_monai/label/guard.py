@@ -25,6 +25,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 64 * 2**20
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LEAST_TOKEN = 16
 _CHECK_SUM = re.compile(r"(MD5|SHA256|SHA512):[0-9a-fA-F]+")
 _NAMES = ("image", "label", "id", "tag")
 # methods and paths; {…} is one of the names that the server has, and else a 404 that lists them
@@ -211,6 +212,11 @@ class Guard:
         if not hmac.compare_digest(form.get("password", [""])[0].encode(), self.token.encode()):
             raise RequestRefusedError("the password must be the server's token", status=401)
         await _send_json(send, 200, {"access_token": self.token, "token_type": "bearer"})
+
+
+def lacks_token(host: str, token: str | None) -> bool:
+    """Whether a server at this address would let other machines in without a secret."""
+    return host not in LOOPBACK and (token is None or len(token) < LEAST_TOKEN)
 
 
 def _secret(authorization: str) -> bytes:

@@ -1,7 +1,6 @@
 """The server: MONAI Label behind the guard, in an empty working directory, without the network."""
 # ruff: noqa: T201 (what a person reads at the terminal is printed)
 
-import fcntl
 import json
 import logging
 import os
@@ -10,10 +9,11 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from cmunet_monai.label.guard import LOOPBACK, Guard, Known
+from cmunet_monai.label.guard import LEAST_TOKEN, Guard, Known, lacks_token
 from cmunet_monai.label.page import front_page, slicer_steps
 from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.workspace import Workspace
+from cmunet_monai.lock import alone
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +29,12 @@ def serve(workspace: Workspace, *, host: str, port: int, token: str | None) -> N
         ValueError: for a host other than loopback without a token.
     """
     check_host(host, token)
-    lock = (workspace.root / ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BlockingIOError(
-            f"another server is at work on {workspace.root}: end it, or choose another --workspace"
-        ) from error
+    busy = f"another server is at work on {workspace.root}: end it, or choose another --workspace"
+    with alone(workspace.root / ".lock", busy):
+        _serve(workspace, host=host, port=port, token=token)
+
+
+def _serve(workspace: Workspace, *, host: str, port: int, token: str | None) -> None:
     os.chdir(workspace.empty)
     os.environ |= {
         "MONAI_LABEL_APP_DIR": str(workspace.app),
@@ -67,11 +66,11 @@ def check_host(host: str, token: str | None) -> None:
     Raises:
         ValueError: for a host other than loopback without a token of 16 characters or more.
     """
-    if host not in LOOPBACK and (token is None or len(token) < 16):
+    if lacks_token(host, token):
         raise ValueError(
-            f"--host {host} lets other machines in: give --token-file FILE with a secret of 16 characters or more "
-            "(as `python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes) and put a reverse proxy with "
-            "TLS in front, since it would travel unencrypted; better: stay on 127.0.0.1 and use "
+            f"--host {host} lets other machines in: give --token-file FILE with a secret of {LEAST_TOKEN} characters "
+            "or more (as `python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes) and put a reverse proxy "
+            "with TLS in front, since it would travel unencrypted; better: stay on 127.0.0.1 and use "
             "`ssh -L 8000:127.0.0.1:8000 SERVER`"
         )
 

@@ -220,13 +220,13 @@ def _prepare_pictures(
             values = read_planes(path)
             if values.min() < 0:
                 raise ValueError(f"grey levels must not be negative, got {values.min():g}")
+            same = not target.exists() or np.array_equal(read_planes(target), values)
             if not target.exists():
                 with atomic_path(target) as temporary:
                     if is_nifti(path):
                         write_nifti(values, temporary, like=path)
                     else:
                         temporary.write_bytes(plain_picture(path)[1])
-            same = np.array_equal(read_planes(target), values)
         except (OSError, ValueError) as error:
             lost[relative] = str(error).replace(str(path), path.name)
             continue

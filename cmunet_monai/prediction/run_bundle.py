@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigWorkflow
-
 import cmunet_monai
 from cmunet_monai.readers.frame_choice import Frames
+from cmunet_monai.workflow import run_workflow
 
 BUNDLE = "coronary_xa_segmentation"
 
@@ -58,18 +57,7 @@ def predict(
         "frames": frames,
         **({"weights": [str(path) for path in weights]} if weights else {}),
     }
-    try:
-        workflow = ConfigWorkflow(
-            str(config), workflow_type="infer", logging_file=False, bundle_root=str(root), **settings
-        )
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
-    except RuntimeError as error:
-        # MONAI wraps what a component raises, and its own text repeats the whole config
-        if isinstance(error.__cause__, (OSError, ValueError)):
-            raise error.__cause__ from None
-        raise
+    run_workflow(str(config), workflow_type="infer", bundle_root=str(root), **settings)
     summary: dict[str, Any] = json.loads((Path(output) / "statistics.json").read_text(encoding="utf-8"))
     return summary
 

@@ -1,14 +1,12 @@
 """Run a study cell by cell; what is finished is not run again."""
 
 import csv
-import fcntl
 import json
 import logging
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -16,6 +14,7 @@ from typing import Any
 
 from cmunet_monai.atomic import write_csv_atomic, write_text_atomic
 from cmunet_monai.check import RunArguments, check_run
+from cmunet_monai.lock import alone
 from cmunet_monai.networks import file_digest
 from cmunet_monai.study.plan import FOLDS, Study
 
@@ -118,7 +117,12 @@ def run_study(study: Study, *, methods: Sequence[str] | None = None, run: Run = 
     cells = cells_of(study, methods)
     with ExitStack() as stack:
         for name in dict.fromkeys(cell.method for cell in cells):
-            stack.enter_context(_alone(study.output_dir / f".{name}.lock"))
+            path = study.output_dir / f".{name}.lock"
+            busy = (
+                f"another process is at work on this study ({path} is locked): a second one, or a run of one that was "
+                "killed; wait for it or end it"
+            )
+            stack.enter_context(alone(path, busy, inherited=True))
         for cell in cells:
             _run_cell(study, cell, run)
             write_cells(study)
@@ -159,22 +163,6 @@ def _problems(bundle_run: BundleRun, *, made_by_the_study: tuple[str, ...] = ())
     arguments = RunArguments(tuple(str(config) for config in bundle_run.configs), dict(bundle_run.settings))
     absent = tuple(f"`{name}`: no such file" for name in made_by_the_study)
     return [problem for problem in check_run(arguments).problems if not problem.startswith(absent)]
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, so that two studies never write the same files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                f"another process is at work on this study ({path} is locked): a second one, or a run of one that was "
-                "killed; wait for it or end it"
-            ) from error
-        os.set_inheritable(file.fileno(), True)
-        yield
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
