@@ -5,6 +5,7 @@ pseudonyms beside it, are therefore kept apart from the data, in files that only
 """
 
 import csv
+import datetime
 import hmac
 import logging
 import os
@@ -14,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+
+from pydicom.uid import UID
 
 from cmunet_monai.atomic import write_csv_atomic
 
@@ -87,7 +90,9 @@ class Pseudonyms:
         return "F" + self._digest("source", relative_path).hex()[:16]
 
     def uid(self, uid: str) -> str:
-        """A UID in place of another (PS3.5 B.2: 2.25. and a number of 128 bits)."""
+        """A UID in place of another (PS3.5 B.2: 2.25. and a number of 128 bits); those that DICOM has defined stay."""
+        if UID(uid).type:
+            return uid
         return _ROOT_UID + str(int.from_bytes(self._digest("uid", uid)[:16], "big"))
 
     def date_shift_days(self, patient_id: str, issuer: str = "") -> int:
@@ -100,6 +105,17 @@ class Pseudonyms:
         # lengths in front keep ("a", "bc") and ("ab", "c") apart
         message = "".join(f"{len(part)}:{part}" for part in (purpose, *parts))
         return hmac.new(self.key, message.encode("utf-8", errors="surrogateescape"), sha256).digest()
+
+
+def shifted_date(text: str, days: int) -> str | None:
+    """A date, or the date of a date and time, as DICOM writes them, moved; None where it is none."""
+    text = text.strip(" \0")
+    try:
+        day = datetime.datetime.strptime(text.replace(".", "") if len(text) == 10 else text[:8], "%Y%m%d")
+        day += datetime.timedelta(days=days)
+    except (ValueError, OverflowError):
+        return None
+    return f"{day.year:04d}{day.month:02d}{day.day:02d}"
 
 
 def _write_key(path: Path) -> None:

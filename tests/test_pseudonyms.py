@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from cmunet_monai.pseudonyms import Pseudonyms, write_map
+from cmunet_monai.pseudonyms import Pseudonyms, shifted_date, write_map
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ def test_a_uid_is_valid_and_the_same_everywhere(names):
     assert uid == names.uid("1.2.3") != names.uid("1.2.4")
     assert re.fullmatch(r"2\.25\.(0|[1-9][0-9]*)", uid)
     assert len(uid) <= 64
+    assert names.uid("1.2.840.10008.5.1.4.1.1.12.1") == "1.2.840.10008.5.1.4.1.1.12.1"  # XA Image Storage
 
 
 def test_dates_move_one_to_ten_years_back_and_together(names):
@@ -53,6 +54,14 @@ def test_dates_move_one_to_ten_years_back_and_together(names):
     assert max(shifts) <= -365
     assert len(shifts) > 400
     assert names.date_shift_days("7") == names.date_shift_days("7")
+
+
+def test_a_date_moves_over_a_leap_day_and_loses_its_time():
+    assert shifted_date("20240301", -1) == "20240229"
+    assert shifted_date("2024.03.01", -366) == "20230301"  # as ACR-NEMA wrote dates
+    assert shifted_date("20240101123456.789 ", -365) == "20230101"
+    assert shifted_date("00010101", -1) is None
+    assert shifted_date("unknown", 0) is None
 
 
 @pytest.mark.parametrize("content", ["", "abc", "g" * 64, "0" * 62])

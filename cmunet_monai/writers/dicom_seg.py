@@ -20,7 +20,6 @@ What the standard leaves open:
   clock's. Each object is a series of its own, so that no two of a series differ in what they say of it.
 """
 
-import datetime
 import io
 import operator
 import os
@@ -40,7 +39,6 @@ from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 from pydicom.uid import (
     PYDICOM_IMPLEMENTATION_UID,
-    UID,
     ExplicitVRLittleEndian,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -50,7 +48,7 @@ from torch import Tensor
 
 from cmunet_monai.atomic import atomic_path
 from cmunet_monai.notice import RESEARCH_USE
-from cmunet_monai.pseudonyms import Pseudonyms
+from cmunet_monai.pseudonyms import Pseudonyms, shifted_date
 from cmunet_monai.readers.xa_errors import DamagedDicomError, typed_errors
 from cmunet_monai.readers.xa_header import quiet_pydicom
 from cmunet_monai.readers.xa_run import XARun, read_run
@@ -145,7 +143,7 @@ def write_dicom_seg(
         header = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(_TAGS))
         _check_uids(header)
         dataset = _identity_of_source(header) if names is None else _pseudonymous_identity(header, names)
-        mapped = str if names is None else _mapping(names)
+        mapped = str if names is None else names.uid
         _add_series_and_equipment(dataset, header, algorithm_version)
         _add_image(dataset, header, run, vessel[order])
         _add_segment(dataset, label, algorithm_name, algorithm_version)
@@ -198,11 +196,6 @@ def _check_uids(header: Dataset) -> None:
             raise DamagedDicomError(f"has no {keyword}")
 
 
-def _mapping(pseudonyms: Pseudonyms) -> Callable[[str], str]:
-    """As `data_prep deidentify` maps them: UIDs that DICOM itself has defined stay."""
-    return lambda uid: uid if UID(uid).type else pseudonyms.uid(uid)
-
-
 def _identity_of_source(header: Dataset) -> Dataset:
     """Patient, study and content date of the source, in its character set."""
     dataset = Dataset()
@@ -229,16 +222,16 @@ def _pseudonymous_identity(header: Dataset, pseudonyms: Pseudonyms) -> Dataset:
     if not patient_id:
         # objects without a Patient ID belong together by study, as far as is known
         patient_id, issuer = str(header.StudyInstanceUID).strip(" \0"), ""
-    shift = datetime.timedelta(days=pseudonyms.date_shift_days(patient_id, issuer))
+    days = pseudonyms.date_shift_days(patient_id, issuer)
     dataset = Dataset()
     for keyword in (*_PATIENT, *_STUDY, "PatientOrientation"):
         setattr(dataset, keyword, "")
     dataset.PatientName = dataset.PatientID = pseudonyms.patient(patient_id, issuer)
-    dataset.StudyInstanceUID = _mapping(pseudonyms)(header.StudyInstanceUID)
-    dataset.StudyDate = _shifted(_word(header, "StudyDate"), shift) or ""
+    dataset.StudyInstanceUID = pseudonyms.uid(header.StudyInstanceUID)
+    dataset.StudyDate = shifted_date(_word(header, "StudyDate"), days) or ""
     content = _content_date(header)
     # a fixed date that is shifted would tell by how much
-    dataset.ContentDate = _NO_DATE if content is None else _shifted(content[0], shift) or _NO_DATE
+    dataset.ContentDate = _NO_DATE if content is None else shifted_date(content[0], days) or _NO_DATE
     dataset.ContentTime = _NO_TIME
     dataset.PatientIdentityRemoved = "YES"
     dataset.DeidentificationMethod = f"{MANUFACTURER} write_dicom_seg: pseudonyms by key, dates shifted"
@@ -257,18 +250,9 @@ def _content_date(header: Dataset) -> tuple[str, str] | None:
     """
     for name in _DATES:
         date, time = (_word(header, f"{name}{part}") for part in ("Date", "Time"))
-        if _shifted(date, datetime.timedelta()) == date:
+        if shifted_date(date, 0) == date:
             return date, time if re.fullmatch(r"\d{6}(\.\d{1,6})?", time) else _NO_TIME
     return None
-
-
-def _shifted(text: str, shift: datetime.timedelta) -> str | None:
-    """A date moved, as `data_prep deidentify` moves it; None where it is none."""
-    try:
-        day = datetime.datetime.strptime(text.replace(".", "") if len(text) == 10 else text[:8], "%Y%m%d") + shift
-    except (ValueError, OverflowError):
-        return None
-    return f"{day.year:04d}{day.month:02d}{day.day:02d}"
 
 
 def _add_series_and_equipment(dataset: Dataset, header: Dataset, algorithm_version: str) -> None:

@@ -12,7 +12,6 @@ Attributes of type 1 that Enhanced XA asks for and that say nothing about the pi
 for the equipment's, which are "REMOVED"; so is the description of a calibration.
 """
 
-import datetime
 import math
 import numbers
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID
 from pydicom.valuerep import format_number_as_ds
 
-from cmunet_monai.pseudonyms import Pseudonyms
+from cmunet_monai.pseudonyms import Pseudonyms, shifted_date
 from cmunet_monai.readers.xa_run import ENHANCED_XA_IMAGE, XARun
 from data_prep.deidentification.kept import (
     DATES,
@@ -116,7 +115,7 @@ def deidentify_dataset(
     """
     if not dataset.get("SOPInstanceUID"):
         raise ValueError("has no SOP Instance UID")
-    cleaning = _Cleaning(pseudonyms, datetime.timedelta(days=pseudonyms.date_shift_days(patient_id, issuer)))
+    cleaning = _Cleaning(pseudonyms, pseudonyms.date_shift_days(patient_id, issuer))
     result = cleaning.cleaned(dataset)
     result.SOPClassUID = run.sop_class_uid  # of the file meta information, where the object does not say it
     for keyword in _EMPTIED:
@@ -147,9 +146,9 @@ def deidentify_dataset(
 class _Cleaning:
     """The passage through one object."""
 
-    def __init__(self, pseudonyms: Pseudonyms, shift: datetime.timedelta) -> None:
+    def __init__(self, pseudonyms: Pseudonyms, shift_days: int) -> None:
         self.pseudonyms = pseudonyms
-        self.shift = shift
+        self.shift_days = shift_days
         self.unfit: set[str] = set()
 
     def cleaned(self, dataset: Dataset) -> Dataset:
@@ -189,10 +188,9 @@ class _Cleaning:
         elif keyword in TERMS:
             kept = self._terms(keyword, values)
         elif keyword in UIDS:
-            # UIDs that DICOM itself has defined stay
-            kept = [uid if UID(uid).type else self.pseudonyms.uid(uid) for uid in map(str, values)]
+            kept = [self.pseudonyms.uid(str(value)) for value in values]
         elif keyword in DATES:
-            kept = [_shifted(str(value), self.shift) for value in values]
+            kept = [shifted_date(str(value), self.shift_days) for value in values]
         elif keyword in POINTERS:
             kept = [int(value) for value in values if int(value) in POINTERS[keyword]]
         else:
@@ -241,16 +239,6 @@ def _number(value: Any, representation: str) -> Any:
     if representation == "DS":
         return format_number_as_ds(number)
     return number if representation in ("FL", "FD") else int(number)
-
-
-def _shifted(text: str, shift: datetime.timedelta) -> str | None:
-    """A date, or the date of a date and time, moved; None where it is none. The time of day is cut off."""
-    text = text.strip(" \0")
-    try:
-        day = datetime.datetime.strptime(text.replace(".", "") if len(text) == 10 else text[:8], "%Y%m%d") + shift
-    except (ValueError, OverflowError):
-        return None
-    return f"{day.year:04d}{day.month:02d}{day.day:02d}"
 
 
 def _code(code: Any) -> Dataset:
