@@ -11,10 +11,19 @@ from monai.bundle import ConfigParser
 from torch.utils.data import default_collate
 
 from cmunet_monai.engines.pretrainer import prepare_views
-from cmunet_monai.study.plan import FOLDS, Study
-from cmunet_monai.study.runner import BundleRun, cells_of, finetuning_run, pretraining_runs
+from cmunet_monai.study.plan import FOLDS, LabelSet, Study
+from cmunet_monai.study.runner import (
+    BundleRun,
+    Cell,
+    cells_of,
+    choice_folder,
+    deciding_cell,
+    finetuning_run,
+    has_finished,
+    pretraining_runs,
+)
 
-MEASURED_STEPS = 2
+MEASURED_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -30,33 +39,43 @@ class Estimate:
 
 
 def estimate(study: Study, methods: Sequence[str] | None = None) -> Estimate:
-    """Time a training step of the fine-tuning and of each pre-training, and count the images of all runs.
+    """Time a training step of the fine-tuning and of each pre-training, and count the images of the runs that are left.
 
-    Evaluation counts as a training step an image; what has finished already counts too.
+    Validation and evaluation count as a training step an image; what an interrupted run has done counts too.
     """
     per_image = _finetuning_seconds(finetuning_run(study, study.output_dir, study.first_draw / "final.json"))
-    labels = {}
-    for name, label_set in study.labels.items():
-        cells = [cell for cell in cells_of(study, methods) if cell.labels == name]
-        choosing = {cell.method for cell in cells} if study.choose_once else cells
-        images = [_images(draw / "final.json", "training") for draw in label_set.draws]
-        test = _images(label_set.draws[0] / "final.json", "test")
-        epochs = label_set.choice_epochs or label_set.max_epochs
-        # a fold trains on all of the labelled images but its third, and validates that
-        folds = label_set.choice_folds / len(FOLDS) * ((len(FOLDS) - 1) * epochs + 1)
-        chosen_from = len(choosing) * len(study.learning_rates) * images[0] * folds
-        fits = 0
-        for cell in cells:
-            own = study.methods[cell.method].finetuning_overrides.get("max_epochs", label_set.max_epochs)
-            fits += images[cell.draw] * own + test
-        labels[name] = per_image * (chosen_from + fits)
+    labels = dict.fromkeys(study.labels, 0.0)
+    for cell in cells_of(study, methods):
+        labels[cell.labels] += per_image * _images_left(study, cell)
     frames = _images(study.first_draw / "final.json", "pretraining")
     pretraining = {
         bundle_run.output.name: _pretraining_seconds(bundle_run, frames)
         for method in methods or study.methods
         for bundle_run in pretraining_runs(study, method)
+        if not has_finished(bundle_run.output)
     }
     return Estimate(pretraining, labels)
+
+
+def _images_left(study: Study, cell: Cell) -> int:
+    label_set, folder = study.labels[cell.labels], cell.folder(study)
+    images = _choice_images_left(study, cell, label_set) if deciding_cell(study, cell) == cell else 0
+    final = label_set.draws[cell.draw] / "final.json"
+    epochs = study.methods[cell.method].finetuning_overrides.get("max_epochs", label_set.max_epochs)
+    if not has_finished(folder / "final"):
+        images += _images(final, "training") * epochs
+    if not has_finished(folder / "evaluation"):
+        images += _images(final, "test")
+    return images
+
+
+def _choice_images_left(study: Study, cell: Cell, label_set: LabelSet) -> int:
+    epochs, images = label_set.choice_epochs or label_set.max_epochs, 0
+    for fold in FOLDS[: label_set.choice_folds]:
+        datalist = label_set.draws[cell.draw] / f"fold_{fold}.json"
+        left = sum(not has_finished(choice_folder(study, cell, rate, fold)) for rate in study.learning_rates)
+        images += left * (_images(datalist, "training") * epochs + _images(datalist, "validation"))
+    return images
 
 
 def _images(datalist: Path, split: str) -> int:
@@ -95,9 +114,11 @@ def _pretraining_seconds(bundle_run: BundleRun, frames: int) -> float | None:
 
 
 def _step_seconds(loss: Callable[[], torch.Tensor]) -> float:
-    """Of a forward and a backward pass, the first of which does not count."""
+    """Of a forward and a backward pass, the first of which does not count: the fastest is the one least disturbed."""
     loss().backward()
-    begin = perf_counter()
+    seconds = []
     for _ in range(MEASURED_STEPS):
+        begin = perf_counter()
         loss().backward()
-    return (perf_counter() - begin) / MEASURED_STEPS
+        seconds.append(perf_counter() - begin)
+    return min(seconds)

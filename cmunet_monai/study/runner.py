@@ -21,6 +21,7 @@ from cmunet_monai.study.plan import FOLDS, Study
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "unet.safetensors"
+MARKER = "finished.json"
 
 Overrides = Mapping[str, Any]
 Run = Callable[[list[Path], Overrides], None]
@@ -61,6 +62,21 @@ def cells_of(study: Study, methods: Sequence[str] | None = None) -> list[Cell]:
                 and (draw < shared or method.all_draws)
             ]
     return cells
+
+
+def deciding_cell(study: Study, cell: Cell) -> Cell:
+    """The cell whose draw the rate of this one is chosen on."""
+    return Cell(cell.labels, 0, cell.method) if study.choose_once else cell
+
+
+def choice_folder(study: Study, cell: Cell, rate: float, fold: int) -> Path:
+    """Where a run of a deciding cell goes."""
+    return cell.folder(study) / "choice" / f"rate_{rate:g}" / f"fold_{fold}"
+
+
+def has_finished(output: Path) -> bool:
+    """Whether the run that goes to this folder has come to its end there."""
+    return (output / MARKER).is_file()
 
 
 def shard_of(study: Study, index: int, count: int) -> list[str]:
@@ -172,7 +188,7 @@ def _run_cell(study: Study, cell: Cell, run: Run) -> None:
     label_set, method, folder = study.labels[cell.labels], study.methods[cell.method], cell.folder(study)
     weights = _weights(study, cell.method, run)
     start = {"pretrained_weights": None if weights is None else str(weights)}
-    deciding = Cell(cell.labels, 0, cell.method) if study.choose_once else cell
+    deciding = deciding_cell(study, cell)
     choices = {
         rate: fmean(
             _validated_dice(study, deciding, fold, rate, start, run) for fold in FOLDS[: label_set.choice_folds]
@@ -244,7 +260,7 @@ def _pretraining_facts(study: Study, name: str) -> dict[str, Any]:
 def _validated_dice(study: Study, cell: Cell, fold: int, rate: float, start: Overrides, run: Run) -> float:
     label_set = study.labels[cell.labels]
     epochs = label_set.choice_epochs or label_set.max_epochs
-    output = cell.folder(study) / "choice" / f"rate_{rate:g}" / f"fold_{fold}"
+    output = choice_folder(study, cell, rate, fold)
     settings = {**start, "seed": cell.draw, "learning_rate": rate, "max_epochs": epochs, "val_interval": epochs}
     datalist = label_set.draws[cell.draw] / f"fold_{fold}.json"
     _once(finetuning_run(study, output, datalist, **settings), run)
@@ -284,8 +300,8 @@ def _once(bundle_run: BundleRun, run: Run) -> None:
     output, settings = bundle_run.output, dict(bundle_run.settings)
     files = [name for name in settings if name == "datalist" or name.endswith("weights")]
     settings |= {f"{name}_sha256": file_digest(settings[name]) for name in files}
-    marker = output / "finished.json"
-    if marker.is_file():
+    marker = output / MARKER
+    if has_finished(output):
         before = json.loads(marker.read_text(encoding="utf-8"))
         if before != settings:
             changed = sorted(key for key in before.keys() | settings if before.get(key) != settings.get(key))

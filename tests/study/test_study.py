@@ -450,6 +450,22 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(real, capsys):
     assert not (plan.parent / "out").exists()
 
 
+def test_what_has_finished_is_not_estimated_again(plan, monkeypatch):
+    monkeypatch.setattr("cmunet_monai.study.estimate._finetuning_seconds", lambda run: 2.0)
+    rows = {"training": [{}] * 4, "validation": [{}] * 2, "test": [{}] * 5}
+    for path in plan.parent.glob("draw_*/*.json"):
+        path.write_text(json.dumps(rows))
+    study = read_study(plan)
+    choice, final = 4 * 4 + 2, 6 * 4  # epochs times frames, and the validation at the end
+    whole = 2 * 2 * (3 * 2 * choice + final + 5)  # two methods, two draws; three folds, two rates
+    assert estimate(study).labels == {"18": 2.0 * whole}
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, run=Runs(lambda _: 0.5, stop_after=7))  # the choice and the final fit of the first cell
+    assert estimate(study).labels == {"18": 2.0 * (whole - 3 * 2 * choice - final)}
+    run_study(study, run=Runs(lambda _: 0.5))
+    assert estimate(study).total == 0
+
+
 def test_pretraining_is_estimated_for_its_epochs_unless_it_needs_weights_first(real, tiny_pretraining):
     for path in real.parent.glob("draw_*/*.json"):
         rows = json.loads((tiny_pretraining.dataset / "datalist.json").read_text())
