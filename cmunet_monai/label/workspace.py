@@ -207,7 +207,7 @@ def _prepare_bundle(root: Path, source: Path) -> Workspace:
 
 
 def _prepare_pictures(
-    workspace: Workspace, top: Path, pictures: list[Path], groups: Mapping[str, str], lost: dict[str, str]
+    workspace: Workspace, top: Path, pictures: list[Path], groups: Mapping[tuple[str, ...], str], lost: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for path in pictures:
@@ -235,9 +235,9 @@ def _prepare_pictures(
                 f"{relative} is another picture than the one that {workspace.root} has as {name}, with its label: "
                 "choose another --workspace, or another name"
             )
-        # of several that fit, the one that says most of the path
-        ends = sorted((end for end in groups if _ends(path, end)), key=lambda end: len(Path(end).parts))
-        rows[name] = {"group": groups[ends[-1]] if ends else name}
+        parts = path.resolve().parts
+        ends = (parts[first:] for first in range(len(parts)))  # the one that says most of the path goes first
+        rows[name] = {"group": next((groups[end] for end in ends if end in groups), name)}
     return rows
 
 
@@ -267,8 +267,8 @@ def _prepare_runs(
     return rows
 
 
-def _group_of_files(datalist: str | os.PathLike[str] | None) -> dict[str, str]:
-    """Path of an image as the data list has it -> its patient or group."""
+def _group_of_files(datalist: str | os.PathLike[str] | None) -> dict[tuple[str, ...], str]:
+    """Parts of an image's path as the data list has it -> its patient or group."""
     if datalist is None:
         return {}
     if not Path(datalist).is_file():
@@ -280,13 +280,7 @@ def _group_of_files(datalist: str | os.PathLike[str] | None) -> dict[str, str]:
     named = {row["image"]: row.get("patient_id") or row.get("group") for row in rows if "image" in row}
     if not any(named.values()):
         raise ValueError(f"{datalist} names no `patient_id` or `group` of any image")
-    return {image: str(group) for image, group in named.items() if group}
-
-
-def _ends(path: Path, end: str) -> bool:
-    """Whether a path ends in the parts of another."""
-    parts = Path(end).parts
-    return path.resolve().parts[-len(parts) :] == parts
+    return {Path(image).parts: str(group) for image, group in named.items() if group}
 
 
 def check_id(name: Any, *, what: str = "image") -> str:

@@ -11,13 +11,14 @@ from monai.bundle import ConfigParser
 from torch.utils.data import default_collate
 
 from cmunet_monai.engines.pretrainer import prepare_views
-from cmunet_monai.study.plan import FOLDS, LabelSet, Study
+from cmunet_monai.study.plan import Study
 from cmunet_monai.study.runner import (
     BundleRun,
     Cell,
     cells_of,
-    choice_folder,
+    choice_runs,
     deciding_cell,
+    final_run,
     finetuning_run,
     has_finished,
     pretraining_runs,
@@ -58,28 +59,19 @@ def estimate(study: Study, methods: Sequence[str] | None = None) -> Estimate:
 
 
 def _images_left(study: Study, cell: Cell) -> int:
-    label_set, folder = study.labels[cell.labels], cell.folder(study)
-    images = _choice_images_left(study, cell, label_set) if deciding_cell(study, cell) == cell else 0
-    final = label_set.draws[cell.draw] / "final.json"
-    epochs = study.methods[cell.method].finetuning_overrides.get("max_epochs", label_set.max_epochs)
-    if not has_finished(folder / "final"):
-        images += _images(final, "training") * epochs
-    if not has_finished(folder / "evaluation"):
-        images += _images(final, "test")
+    choosing = choice_runs(study, cell).values() if deciding_cell(study, cell) == cell else []
+    choices = [run for runs in choosing for run in runs if not has_finished(run.output)]
+    final = final_run(study, cell)
+    fits = [*choices, *([] if has_finished(final.output) else [final])]
+    images = sum(_images(run.settings["datalist"], "training") * run.settings["max_epochs"] for run in fits)
+    images += sum(_images(run.settings["datalist"], "validation") for run in choices)
+    if not has_finished(cell.folder(study) / "evaluation"):
+        images += _images(final.settings["datalist"], "test")
     return images
 
 
-def _choice_images_left(study: Study, cell: Cell, label_set: LabelSet) -> int:
-    epochs, images = label_set.choice_epochs or label_set.max_epochs, 0
-    for fold in FOLDS[: label_set.choice_folds]:
-        datalist = label_set.draws[cell.draw] / f"fold_{fold}.json"
-        left = sum(not has_finished(choice_folder(study, cell, rate, fold)) for rate in study.learning_rates)
-        images += left * (_images(datalist, "training") * epochs + _images(datalist, "validation"))
-    return images
-
-
-def _images(datalist: Path, split: str) -> int:
-    return len(json.loads(datalist.read_text(encoding="utf-8")).get(split, []))
+def _images(datalist: str | Path, split: str) -> int:
+    return len(json.loads(Path(datalist).read_text(encoding="utf-8")).get(split, []))
 
 
 def _parser(bundle_run: BundleRun) -> ConfigParser:

@@ -69,11 +69,6 @@ def deciding_cell(study: Study, cell: Cell) -> Cell:
     return Cell(cell.labels, 0, cell.method) if study.choose_once else cell
 
 
-def choice_folder(study: Study, cell: Cell, rate: float, fold: int) -> Path:
-    """Where a run of a deciding cell goes."""
-    return cell.folder(study) / "choice" / f"rate_{rate:g}" / f"fold_{fold}"
-
-
 def has_finished(output: Path) -> bool:
     """Whether the run that goes to this folder has come to its end there."""
     return (output / MARKER).is_file()
@@ -185,28 +180,25 @@ def _problems(bundle_run: BundleRun, *, made_by_the_study: tuple[str, ...] = ())
 
 
 def _run_cell(study: Study, cell: Cell, run: Run) -> None:
-    label_set, method, folder = study.labels[cell.labels], study.methods[cell.method], cell.folder(study)
+    label_set, folder = study.labels[cell.labels], cell.folder(study)
     weights = _weights(study, cell.method, run)
     start = {"pretrained_weights": None if weights is None else str(weights)}
     deciding = deciding_cell(study, cell)
     choices = {
-        rate: fmean(
-            _validated_dice(study, deciding, fold, rate, start, run) for fold in FOLDS[: label_set.choice_folds]
-        )
-        for rate in study.learning_rates
+        rate: fmean(_validated_dice(bundle_run, run) for bundle_run in bundle_runs)
+        for rate, bundle_runs in choice_runs(study, deciding, **start).items()
     }
     chosen = max(choices, key=lambda rate: choices[rate])
     logger.info("%s labels, draw %d, %s: rate %g of %s", cell.labels, cell.draw, cell.method, chosen, choices)
     draw = label_set.draws[cell.draw]
-    settings = {"max_epochs": label_set.max_epochs, **method.finetuning_overrides, **start}
-    settings |= {"seed": cell.draw, "learning_rate": chosen}
-    _once(finetuning_run(study, folder / "final", draw / "final.json", **settings), run)
+    final = final_run(study, cell, **start, seed=cell.draw, learning_rate=chosen)
+    _once(final, run)
     trained = folder / "final" / "model.safetensors"
     _once(_evaluation_run(study, folder / "evaluation", draw / "final.json", trained), run)
     facts = {"labels": cell.labels, "draw": cell.draw, "label_draw": label_set.draws.index(draw), "method": cell.method}
     facts |= {"learning_rate": chosen}
     facts |= {f"dice_in_folds_at_{rate:g}": round(dice, 4) for rate, dice in choices.items()}
-    facts |= {"epochs": settings["max_epochs"], "seconds": _seconds(folder / "final" / "train.csv")}
+    facts |= {"epochs": final.settings["max_epochs"], "seconds": _seconds(folder / "final" / "train.csv")}
     facts |= _pretraining_facts(study, cell.method)
     facts["per_image"] = (folder / "evaluation" / "per_image.csv").relative_to(study.output_dir).as_posix()
     write_text_atomic(folder / "cell.json", json.dumps(facts, indent=2) + "\n")
@@ -257,13 +249,36 @@ def _pretraining_facts(study: Study, name: str) -> dict[str, Any]:
     }
 
 
-def _validated_dice(study: Study, cell: Cell, fold: int, rate: float, start: Overrides, run: Run) -> float:
-    label_set = study.labels[cell.labels]
+def choice_runs(study: Study, cell: Cell, **start: Any) -> dict[float, list[BundleRun]]:
+    """By rate, the runs of a deciding cell that tell what the rate is worth: one a fold, validated at its end."""
+    label_set, folder = study.labels[cell.labels], cell.folder(study) / "choice"
     epochs = label_set.choice_epochs or label_set.max_epochs
-    output = choice_folder(study, cell, rate, fold)
-    settings = {**start, "seed": cell.draw, "learning_rate": rate, "max_epochs": epochs, "val_interval": epochs}
-    datalist = label_set.draws[cell.draw] / f"fold_{fold}.json"
-    _once(finetuning_run(study, output, datalist, **settings), run)
+    settings = {**start, "seed": cell.draw, "max_epochs": epochs, "val_interval": epochs}
+    return {
+        rate: [
+            finetuning_run(
+                study,
+                folder / f"rate_{rate:g}" / f"fold_{fold}",
+                label_set.draws[cell.draw] / f"fold_{fold}.json",
+                **settings,
+                learning_rate=rate,
+            )
+            for fold in FOLDS[: label_set.choice_folds]
+        ]
+        for rate in study.learning_rates
+    }
+
+
+def final_run(study: Study, cell: Cell, **chosen: Any) -> BundleRun:
+    """The fit on all labelled images of a cell."""
+    label_set, own = study.labels[cell.labels], study.methods[cell.method].finetuning_overrides
+    settings = {"max_epochs": label_set.max_epochs, **own, **chosen}
+    return finetuning_run(study, cell.folder(study) / "final", label_set.draws[cell.draw] / "final.json", **settings)
+
+
+def _validated_dice(bundle_run: BundleRun, run: Run) -> float:
+    _once(bundle_run, run)
+    output, epochs = bundle_run.output, bundle_run.settings["max_epochs"]
     row = _rows(output / "validation.csv")[-1]
     if int(row["epoch"]) != epochs:
         raise RuntimeError(f"{output / 'validation.csv'} ends at epoch {row['epoch']}, expected {epochs}")
