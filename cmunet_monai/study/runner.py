@@ -193,14 +193,14 @@ def _run_cell(study: Study, cell: Cell, run: Run) -> None:
     draw = label_set.draws[cell.draw]
     final = final_run(study, cell, **start, seed=cell.draw, learning_rate=chosen)
     _once(final, run)
-    trained = folder / "final" / "model.safetensors"
-    _once(_evaluation_run(study, folder / "evaluation", draw / "final.json", trained), run)
+    evaluation = folder / "evaluation"
+    _once(_evaluation_run(study, evaluation, draw / "final.json", final.output / "model.safetensors"), run)
     facts = {"labels": cell.labels, "draw": cell.draw, "label_draw": label_set.draws.index(draw), "method": cell.method}
     facts |= {"learning_rate": chosen}
     facts |= {f"dice_in_folds_at_{rate:g}": round(dice, 4) for rate, dice in choices.items()}
-    facts |= {"epochs": final.settings["max_epochs"], "seconds": _seconds(folder / "final" / "train.csv")}
+    facts |= {"epochs": final.settings["max_epochs"], "seconds": _seconds(final.output / "train.csv")}
     facts |= _pretraining_facts(study, cell.method)
-    facts["per_image"] = (folder / "evaluation" / "per_image.csv").relative_to(study.output_dir).as_posix()
+    facts["per_image"] = (evaluation / "per_image.csv").relative_to(study.output_dir).as_posix()
     write_text_atomic(folder / "cell.json", json.dumps(facts, indent=2) + "\n")
 
 
