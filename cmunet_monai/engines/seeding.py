@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from monai.data import CacheDataset
-from monai.transforms import Compose
+from monai.data import CacheDataset, get_track_meta, set_track_meta
+from monai.transforms import Compose, Randomizable
 
 
 class SeededCacheDataset(CacheDataset):
@@ -13,7 +13,8 @@ class SeededCacheDataset(CacheDataset):
 
     The same (seed, epoch, index) gives the same sample with any number of workers and in a resumed run, which MONAI's
     per-worker state does not. `set_epoch` is called at each epoch's start by `SetDataEpoch` (workers are started anew
-    each epoch, so they see it; `persistent_workers` must stay off).
+    each epoch, so they see it; `persistent_workers` must stay off). One random state serves all transforms, and random
+    transforms keep no record of themselves (MONAI's `track_meta`), which takes as long as most of them do.
 
     Args:
         data: rows of the data list.
@@ -29,6 +30,7 @@ class SeededCacheDataset(CacheDataset):
             raise ValueError("`data` is empty: the data list has no row in this list")
         self.seed = seed
         self.epoch = 0
+        self.random_state = np.random.RandomState()
         super().__init__(data, transform if isinstance(transform, Compose) else Compose(transform), **settings)
 
     def set_epoch(self, epoch: int) -> None:
@@ -37,5 +39,13 @@ class SeededCacheDataset(CacheDataset):
 
     def _transform(self, index: int) -> Any:
         state = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]
-        self.transform.set_random_state(seed=int(state))
-        return super()._transform(index)
+        self.random_state.seed(int(state))
+        for item in self.transform.flatten().transforms:
+            if isinstance(item, Randomizable):
+                item.set_random_state(state=self.random_state)  # MONAI's loaders give each its own
+        tracked = get_track_meta()
+        set_track_meta(False)
+        try:
+            return super()._transform(index)
+        finally:
+            set_track_meta(tracked)
