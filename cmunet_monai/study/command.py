@@ -49,7 +49,9 @@ STUDY is a JSON file; its paths are relative to the current directory:
     },
     "configs": ["train.json"],                       default; evaluate.json takes the place of the first
     "overrides": {"num_workers": 0},                 further options of every fine-tuning and evaluation (default: none)
-    "finetuning_overrides": {"batch_size": 4}        further options of every fine-tuning alone (default: none)
+    "finetuning_overrides": {"batch_size": 4},       further options of every fine-tuning alone (default: none)
+    "evaluation_overrides": {"overlays": false}      further options of every evaluation alone (default: none); without
+                                                       overlays it takes half the time, and a report shows none
   }
 
 (without the words on the right). The table of a finished study: python -m cmunet_monai report STUDY_OUTPUT --output DIR

@@ -83,6 +83,7 @@ class Study:
         configs: files below the bundle's `configs/`, for training; `evaluate.json` takes the place of the first.
         overrides: further settings of every fine-tuning and evaluation, the same for all methods.
         finetuning_overrides: further settings of every fine-tuning, which an evaluation does not know (`batch_size`).
+        evaluation_overrides: further settings of every evaluation, which a fine-tuning does not know (`overlays`).
     """
 
     bundle_root: Path
@@ -96,6 +97,7 @@ class Study:
     configs: tuple[str, ...] = ("train.json",)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     finetuning_overrides: Mapping[str, Any] = field(default_factory=dict)
+    evaluation_overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def first_draw(self) -> Path:
@@ -263,4 +265,5 @@ KINDS: Mapping[str, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
     "overrides": ("a JSON object", _is_object, dict),
     "pretraining_overrides": ("a JSON object", _is_object, dict),
     "finetuning_overrides": ("a JSON object", _is_object, dict),
+    "evaluation_overrides": ("a JSON object", _is_object, dict),
 }

@@ -293,7 +293,8 @@ def finetuning_run(study: Study, output: Path, datalist: Path, **settings: Any) 
 
 def _evaluation_run(study: Study, output: Path, datalist: Path, weights: Path) -> BundleRun:
     configs = [study.bundle_root / "configs" / name for name in ("evaluate.json", *study.configs[1:])]
-    return BundleRun(output, configs, {**_common(study, output, datalist), "weights": str(weights)})
+    settings = {**_common(study, output, datalist), **study.evaluation_overrides, "weights": str(weights)}
+    return BundleRun(output, configs, settings)
 
 
 def _common(study: Study, output: Path, datalist: Path) -> dict[str, Any]:

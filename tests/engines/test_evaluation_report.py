@@ -107,3 +107,12 @@ def test_undefined_figures_are_null_in_the_summary(tmp_path):
     assert summary["metrics"]["dice"]["mean"] == 0
     assert summary["metrics"]["artery_diameter_px"]["mean"] is None
     assert summary["agreement"]["diameter_px"]["pearson"]["r"] is None
+
+
+@pytest.mark.parametrize("overlays", [True, False])
+def test_overlays_are_drawn_where_they_are_asked_for_and_masks_always(tmp_path, overlays):
+    report = EvaluationReport([{"id": "a", "image": "a.png"}], tmp_path, overlays=overlays)
+    report.seconds = 0.0
+    report.measure(Evaluator("a.png", BAR, BAR))
+    assert (tmp_path / "masks" / "a.png").is_file()
+    assert (tmp_path / "overlays" / "a.png").is_file() == overlays

@@ -337,12 +337,12 @@ def test_overrides_that_the_study_sets_itself_are_refused(plan):
         read_study(plan)
 
 
-def test_options_of_fine_tuning_alone_do_not_reach_the_evaluation(plan):
-    change(plan, finetuning_overrides={"batch_size": 4})
+def test_options_of_fine_tuning_and_of_evaluation_alone_do_not_reach_the_other(plan):
+    change(plan, finetuning_overrides={"batch_size": 4}, evaluation_overrides={"overlays": False})
     runs = Runs(lambda _: 0.5)
     run_study(read_study(plan), run=runs)
-    assert {call.get("batch_size") for name, call in runs.calls if name == "train.json"} == {4}
-    assert {call.get("batch_size") for name, call in runs.calls if name == "evaluate.json"} == {None}
+    options = {(name, call.get("batch_size"), call.get("overlays")) for name, call in runs.calls}
+    assert options == {("train.json", 4, None), ("evaluate.json", None, False)}
 
 
 def test_a_run_that_outlives_its_study_keeps_the_next_one_away(plan, monkeypatch):

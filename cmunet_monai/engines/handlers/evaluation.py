@@ -48,6 +48,7 @@ class EvaluationReport:
     Args:
         data: rows of the data list, one for each image that the evaluator sees.
         output_dir: folder of the files.
+        overlays: whether to draw overlays, which take as long as the rest of an evaluation without a GPU.
         facts: what `summary.json` says of the run beside the figures, such as weights and split.
     Raises:
         ValueError: if there is no row, two rows have one id or image, or a label has another size than its frame.
@@ -59,6 +60,7 @@ class EvaluationReport:
         data: Sequence[Mapping[str, Any]],
         output_dir: str | os.PathLike[str],
         *,
+        overlays: bool = True,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.data = {str(row[CommonKeys.IMAGE]): row for row in data}
@@ -74,6 +76,7 @@ class EvaluationReport:
                 f"ids name the files of an image and must be unique, but {', '.join(repeated[:6])} occur twice"
             )
         self.output_dir = Path(output_dir)
+        self.overlays = overlays
         self.facts = dict(facts or {})
         self.rows: list[dict[str, Any]] = []
         self.empty: Counter[str] = Counter()
@@ -112,9 +115,10 @@ class EvaluationReport:
             self.rows.append(row)
             name = file_name(row["id"])
             write_mask(mask, self.output_dir / "masks" / name)
-            title = f"{row['id']}   Dice {row['dice']:.3f}   clDice {row['cl_dice']:.3f}"
-            picture = draw_comparison(item["frame"].cpu(), mask, label, title=title)
-            write_picture(picture, self.output_dir / "overlays" / name)
+            if self.overlays:
+                title = f"{row['id']}   Dice {row['dice']:.3f}   clDice {row['cl_dice']:.3f}"
+                picture = draw_comparison(item["frame"].cpu(), mask, label, title=title)
+                write_picture(picture, self.output_dir / "overlays" / name)
 
     def write(self, engine: Engine) -> None:
         table = [{name: _cell(value) for name, value in row.items()} for row in self.rows]
@@ -127,7 +131,7 @@ class EvaluationReport:
         dice: Any = summary["metrics"]["dice"]
         lower, upper = dice["interval_95"]
         logger.info(
-            "%d images: mean Dice %.4f (95%% interval %.4f to %.4f); tables, masks and overlays are in %s",
+            "%d images: mean Dice %.4f (95%% interval %.4f to %.4f); tables and masks are in %s",
             len(self.rows),
             dice["mean"],
             lower,
