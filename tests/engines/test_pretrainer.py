@@ -26,7 +26,7 @@ class InterruptedRunError(Exception):
     pass
 
 
-def make_run(folder, dtype=None, workers=0, max_epochs=EPOCHS, pictures=True, extra=()):
+def make_run(folder, dtype=None, workers=0, max_epochs=EPOCHS, pictures=True, seconds=0.0, extra=()):
     """A run as the bundle's config makes it: 9 frames in batches of 4, so 2 steps an epoch."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
@@ -47,6 +47,7 @@ def make_run(folder, dtype=None, workers=0, max_epochs=EPOCHS, pictures=True, ex
             folder / "checkpoint.pt",
             {"method": method, "optimizer": optimizer, "schedule": schedule},
             {"max_epochs": max_epochs, "images": len(frames)},
+            seconds=seconds,
         ),
         SetDataEpoch(dataset),
         LrScheduleHandler(schedule, print_lr=False, epoch_level=False),
@@ -117,6 +118,14 @@ def test_a_finished_run_started_again_trains_nothing(tmp_path):
     again.run()
     assert again.state.iteration == 8
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_checkpoints_are_the_asked_seconds_apart_and_the_last_epoch_has_one(tmp_path):
+    with pytest.raises(InterruptedRunError):
+        make_run(tmp_path, seconds=3600, extra=[FailAt(5)])[0].run()
+    assert not (tmp_path / "checkpoint.pt").exists()
+    make_run(tmp_path, seconds=3600)[0].run()
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epoch"] == EPOCHS
 
 
 def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path):

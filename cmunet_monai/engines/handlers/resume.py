@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -16,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class ResumableCheckpoint:
-    """Save everything that a run is after every epoch, and load it at the start where the file exists.
+    """Save everything that a run is after its epochs, and load it at the start where the file exists.
 
     MONAI's `CheckpointSaver` and `CheckpointLoader` need the path of an existing file in the config to resume, and
-    write in place. Here the file is replaced atomically, so that a killed run leaves the last whole epoch. With data
+    write in place. Here the file is replaced atomically, so that a killed run leaves the last epoch that was saved. With data
     seeded by epoch (`SeededCacheDataset`) a resumed run on the CPU ends bit-equal to an uninterrupted one.
 
     Attach it before the handlers that read the epoch at the start.
@@ -29,6 +30,7 @@ class ResumableCheckpoint:
         save_dict: name -> object with `state_dict` and `load_state_dict` (network or method, optimiser, scheduler).
         settings: what must not change between the parts of one run, as JSON values.
         every: epochs between two checkpoints; the last epoch is always saved.
+        seconds: least time between two checkpoints, for epochs that are short beside the writing of one.
     Raises:
         ValueError: at the start of a run, if the checkpoint comes from other settings or cannot be read.
     """
@@ -40,17 +42,20 @@ class ResumableCheckpoint:
         settings: Mapping[str, Any] | None = None,
         *,
         every: int = 1,
+        seconds: float = 0.0,
     ) -> None:
         self.path = Path(path)
         self.save_dict = dict(save_dict)
         self.settings = dict(settings or {})
         self.every = every
+        self.seconds = seconds
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
 
     def start(self, engine: Engine) -> None:
         self.load(engine)
+        self.saved = perf_counter()
         # registered only now, so that it runs last: an epoch counts once all other handlers have written their part
         if not engine.has_event_handler(self.save):
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
@@ -80,7 +85,8 @@ class ResumableCheckpoint:
 
     def save(self, engine: Engine) -> None:
         last = engine.state.epoch == engine.state.max_epochs
-        if not is_main_process() or not (last or engine.state.epoch % self.every == 0):
+        due = engine.state.epoch % self.every == 0 and perf_counter() - self.saved >= self.seconds
+        if not is_main_process() or not (last or due):
             return
         state = {
             "epoch": engine.state.epoch,
@@ -90,6 +96,7 @@ class ResumableCheckpoint:
         }
         with atomic_path(self.path) as temporary:
             torch.save(state, temporary)
+        self.saved = perf_counter()
 
 
 def is_main_process() -> bool:
