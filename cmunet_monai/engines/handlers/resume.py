@@ -20,8 +20,8 @@ class ResumableCheckpoint:
     """Save everything that a run is after its epochs, and load it at the start where the file exists.
 
     MONAI's `CheckpointSaver` and `CheckpointLoader` need the path of an existing file in the config to resume, and
-    write in place. Here the file is replaced atomically, so that a killed run leaves the last epoch that was saved. With
-    data seeded by epoch (`SeededCacheDataset`) a resumed run on the CPU ends bit-equal to an uninterrupted one.
+    write in place. Here the file is replaced atomically, so that a killed run leaves the last epoch that was saved.
+    With data seeded by epoch (`SeededCacheDataset`) a resumed run on the CPU ends bit-equal to an uninterrupted one.
 
     Attach it before the handlers that read the epoch at the start.
 
