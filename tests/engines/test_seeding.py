@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader
-from monai.transforms import RandGaussianNoise, ScaleIntensity, Transform
+from monai.data import DataLoader, MetaTensor, get_track_meta
+from monai.transforms import RandFlip, RandGaussianNoise, ScaleIntensity, Transform
 
 from cmunet_monai.engines import SeededCacheDataset
 
@@ -54,6 +54,12 @@ def test_transforms_before_the_first_random_one_run_once():
     draw(dataset, 1)
     draw(dataset, 2)
     assert Count.calls == 6
+
+
+def test_samples_keep_no_record_and_what_others_track_is_untouched():
+    sample = noisy(transform=[RandFlip(prob=1.0), RandGaussianNoise(prob=1.0)])[0]
+    assert not isinstance(sample, MetaTensor)
+    assert get_track_meta()
 
 
 def test_an_empty_list_is_named():
