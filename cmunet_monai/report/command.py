@@ -1,6 +1,7 @@
 """`python -m cmunet_monai report STUDY_OUTPUT --output DIR`."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from cmunet_monai.report.figures import all_figures, save
 from cmunet_monai.report.page import Content, page
 from cmunet_monai.report.study_runs import diameter_unit, has_undefined_distance, largest_diagonal, read_runs, sources
 from cmunet_monai.report.study_table import METRICS, Primary, agreements, cases, compare, in_words, table, write_tables
+
+DEFAULT_BASELINE = "none"  # that of the primary comparison which is the program's default
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,12 +23,12 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("runs", help="output_dir of a study")
     parser.add_argument("--output", required=True, help="folder of index.html, its figures (PNG), *.csv and table.md")
-    parser.add_argument("--baseline", default="none", help="method to compare with (default: none)")
+    parser.add_argument("--baseline", default=DEFAULT_BASELINE, help="method to compare with (default: none)")
     parser.add_argument(
         "--primary",
         metavar="METHOD:METRIC:LABELS",
         help="the one comparison with the baseline that was named before the results were seen; all others are "
-        f"exploratory (default: cm_unet:dice:18; metrics: {', '.join(METRICS)})",
+        f"exploratory (default: cm_unet:dice:18 against none; metrics: {', '.join(METRICS)})",
     )
     parser.add_argument(
         "--pictures",
@@ -35,13 +38,14 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--diagonal-px",
-        type=float,
-        help="length for undefined distances in paired differences (default: diagonal of the largest frame, by the "
-        "saved masks)",
+        type=_length,
+        help="length for undefined Hausdorff distances in paired differences (default: diagonal of the largest frame, "
+        "by the saved masks)",
     )
     arguments = parser.parse_args(argv)
-    primary = Primary() if arguments.primary is None else _primary(arguments.primary)
     study, output = read_runs(arguments.runs), Path(arguments.output)
+    default = Primary() if arguments.baseline == DEFAULT_BASELINE else None
+    primary = default if arguments.primary is None else _primary(arguments.primary)
     diagonal_px = arguments.diagonal_px
     if diagonal_px is None and has_undefined_distance(study):
         diagonal_px = largest_diagonal(study)
@@ -69,6 +73,7 @@ def main(argv: Sequence[str]) -> int:
         cases=looked_at,
         plots=plots,
         pictures=arguments.pictures,
+        command=_command(arguments),
     )
     write_text_atomic(output / "index.html", page(content))
     print(markdown.read_text(encoding="utf-8"))
@@ -80,6 +85,25 @@ def main(argv: Sequence[str]) -> int:
         print(f"- {sentence}")
     print(f"page: {output / 'index.html'}")
     return 0
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """What makes the page again, with the options that decide its numbers."""
+    words = ["python -m cmunet_monai report STUDY_OUTPUT --output DIR"]
+    if arguments.baseline != DEFAULT_BASELINE:
+        words.append(f"--baseline {arguments.baseline}")
+    if arguments.primary is not None:
+        words.append(f"--primary {arguments.primary}")
+    if arguments.diagonal_px is not None:
+        words.append(f"--diagonal-px {arguments.diagonal_px:g}")
+    return " ".join(words)
+
+
+def _length(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number of pixels, got {text}")
+    return value
 
 
 def _primary(text: str) -> Primary:

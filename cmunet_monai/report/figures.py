@@ -14,10 +14,11 @@ from cmunet_monai.report.study_table import SHOWN, Agreement, TableRow, diameter
 
 Curve = tuple[np.ndarray, np.ndarray]
 
-# Okabe and Ito 2008; the yellow is left out, as it is too faint on white. The baseline is black.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A7A7A")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LINES = ("-", "--", "-.", ":", (0, (7, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
+# Okabe and Ito 2008, without the yellow, which is too faint on white, and a grey and a wine. The baseline is black.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A7A7A", "#882255")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
+LINES = ("-", "--", "-.", ":", (0, (7, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)), (0, (9, 2, 3, 2)))
+UNFINISHED = "#B0B0B0"  # methods without a finished cell
 WIDTH_IN = 7.2
 DPI = 200
 _SMALL = 8
@@ -57,7 +58,7 @@ def draw_label_numbers(study: StudyRuns, rows: Sequence[TableRow], baseline: str
             means, lower, upper = (
                 np.array([(r.interval.mean, r.interval.lower, r.interval.upper) for r in own]).reshape(-1, 3).T
             )
-            reach = np.nan_to_num([means - lower, upper - means])
+            reach = np.maximum(np.nan_to_num([means - lower, upper - means]), 0)  # rounding may leave less than 0
             axes.errorbar(
                 x, means, yerr=reach, label=method, markersize=4.5, capsize=2, elinewidth=0.8, **style[method]
             )
@@ -127,7 +128,7 @@ def draw_pretraining(study: StudyRuns, losses: Mapping[str, Curve], baseline: st
     for axes in grid.ravel()[len(losses) :]:
         axes.set_axis_off()
     for axes, (name, (epochs, loss)) in zip(grid.ravel(), losses.items(), strict=False):
-        colour = style.get(name.split(".")[0], {"color": "black"})["color"]
+        colour = style.get(name.split(".")[0], {"color": UNFINISHED})["color"]
         axes.plot(epochs, loss, color=colour, linewidth=1.4, marker="." if len(epochs) < 3 else "")
         axes.set_title(name, fontsize=_SMALL)
         _label(axes, "epoch", "loss")

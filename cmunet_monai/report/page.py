@@ -85,9 +85,12 @@ _WITHOUT = (
 _READING = (
     "Every figure is measured per image on the raw label at the frame's full size; no image of the test list chose an "
     "epoch or a rate. A mean is over all finished draws and images; below it stands its 95% interval, by a bootstrap "
-    "that draws whole draws of labels, and whole groups of images (patients, or near-duplicates).",
-    "A distance is undefined where a mask is empty: such images are left out of a mean, and counted beside it; in a "
-    "comparison {diagonal} stands for it, since leaving the image out would reward an empty mask.",
+    "that draws whole draws of labels (seeds where all runs have the same labels; a single run is not drawn), and "
+    "whole groups of images (patients, or near-duplicates).",
+    "HD and ADD are undefined where a mask is empty, the pointwise diameter error also where no centreline found a "
+    "match: such images are left out of a mean, and counted beside it. Leaving them out of a comparison would reward "
+    "an empty mask: there {diagonal} stands for an undefined HD, and the diameter of the label for an undefined "
+    "diameter error. Images with an empty label count nowhere.",
     "HD is the modified Hausdorff distance; ADD the difference of the two mean artery diameters, which is near 0 for a "
     "wrong tree of the right mean width: read it with the pointwise diameter error, taken along the reference "
     "centreline, and the share of that centreline that found no match. Failed are images with a Dice below 0.5, empty "
@@ -107,9 +110,10 @@ class Content:
 
     Attributes:
         not_compared: sentences on comparisons that could not be made.
+        primary: None where none is named.
         primary_named: the primary comparison was named on the command line, not the program's default.
         diagonal_px: what stood for an undefined distance; None where there was none.
-        plots: name -> PNG file.
+        plots: name -> PNG file. command: makes the page again.
     """
 
     study: StudyRuns
@@ -117,12 +121,13 @@ class Content:
     comparisons: Sequence[Comparison]
     not_compared: Sequence[str]
     baseline: str
-    primary: Primary
+    primary: Primary | None
     primary_named: bool
     diagonal_px: float | None
     agreement: Sequence[Agreement]
     cases: Sequence[Case]
     plots: Mapping[str, Path]
+    command: str
     pictures: bool
 
 
@@ -171,6 +176,9 @@ def _reading(diagonal_px: float | None) -> list[str]:
 
 def _primary(content: Content) -> str:
     wanted = content.primary
+    if wanted is None:
+        text = f"None is named for {escape(content.baseline)} as baseline: all comparisons are exploratory."
+        return f'<div class="primary"><h3>Primary comparison</h3><p>{text}</p></div>'
     named = (
         "Named on the command line of this report; whether before the results were seen, a page cannot show."
         if content.primary_named
@@ -187,8 +195,11 @@ def _primary(content: Content) -> str:
         numbers = numbers if not math.isnan(test.p_value) else ""
         numbers += f"{counted(len(draws), 'shared run')} on {counted(test.draws, 'draw')} of labels, "
         numbers += f"{counted(test.groups, 'group')} of images."
+        planned = content.study.planned_draws(wanted.labels, wanted.method, content.baseline)
+        interim = f" <b>Interim</b>: {counted(planned, 'run')} of both are planned." if planned > len(draws) else ""
         few = f" With fewer than {FEW_DRAWS} draws, what differs between draws is hardly known."
-        text = f"<p><b>{escape(in_words(made[0]))}</b></p><p>{numbers}{few if test.draws < FEW_DRAWS else ''}</p>"
+        numbers += interim + (few if test.draws < FEW_DRAWS else "")
+        text = f"<p><b>{escape(in_words(made[0]))}</b></p><p>{numbers}</p>"
     return f'<div class="primary"><h3>Primary comparison</h3>{text}<p>{named} All others are exploratory.</p></div>'
 
 
@@ -220,8 +231,8 @@ def _tables(content: Content) -> Iterable[str]:
         yield _table(["method", "draw", *header[2:]], body)
     yield "<h2>What it cost</h2>"
     yield (
-        "<p>Seconds as logged on the machine of the run; fine-tuning is the final fit alone, mean and range over "
-        "draws. Rates were chosen by three folds inside the labelled images.</p>"
+        "<p>Seconds on the machine of the run: epochs times the median epoch, without the preparation of the data; "
+        f"fine-tuning is the final fit alone, mean and range over draws. {escape(_choice_words(study))}</p>"
     )
     header = ["method", "labelled images", "pre-training epochs", "pre-training (s)", "fine-tuning epochs"]
     body = []
@@ -242,6 +253,18 @@ def _tables(content: Content) -> Iterable[str]:
                     ]
                 )
     yield _table([*header, "fine-tuning (s)", "chosen rates"], body)
+
+
+def _choice_words(study: StudyRuns) -> str:
+    """How the rates were chosen, label set by label set."""
+    sentences = []
+    for labels in study.labels:
+        cells = [cell for cell in study.cells if cell.labels == labels]
+        folds = " or ".join(counted(number, "fold") for number in sorted({cell.choice_folds for cell in cells}))
+        once = any(cell.choice_draw != cell.draw for cell in cells)
+        where = "the labelled images of the first draw, for all draws" if once else "the labelled images of each draw"
+        sentences.append(f"{label_words(labels).capitalize()}: rates were chosen by {folds} inside {where}.")
+    return " ".join(sentences)
 
 
 def _figure(row: TableRow) -> str:
@@ -302,7 +325,7 @@ def _difference(comparison: Comparison) -> str:
     elif said == "undecided":
         lines.append(said)
     if comparison.filled:
-        lines.append(f"{comparison.filled} set to diagonal")
+        lines.append(f"{comparison.filled} undefined, set")
     return metric.show(comparison.interval.mean, "+") + "".join(
         f"<small>{line if line.startswith('<b>') else escape(line)}</small>" for line in lines
     )
@@ -331,7 +354,8 @@ def caption(name: str, content: Content) -> str:
     if name == "finetuning":
         return (
             "Fine-tuning: loss of the final fits, mean over draws, and Dice on the folds inside the labelled images at "
-            "the chosen rate, mean over folds and draws (a marker alone where only the last epoch was validated)."
+            "the chosen rate, mean over the folds and draws that chose it (a marker alone where only the last epoch "
+            "was validated)."
         )
     labels = name.removeprefix("diameters_")
     left_out = sum(item.left_out for item in content.agreement if item.labels == labels)
@@ -398,7 +422,7 @@ def _reproduction(content: Content) -> Iterable[str]:
     yield (
         "<p>A row of the tables above is computed from the files <code>per_image.csv</code> of its label set and "
         "method, all draws together, listed here; epochs, seconds and rates are from <code>cells.csv</code>. All of "
-        "it again: <code>python -m cmunet_monai report STUDY_OUTPUT --output DIR</code> (the bootstrap is seeded: the "
+        f"it again: <code>{escape(content.command)}</code> (the bootstrap is seeded: the "
         "same files give the same page). Facts are those that each run wrote beside its weights, digests cut to 12 "
         "digits; sources.csv has them whole. In commands an absolute path is cut to its last two parts.</p>"
     )

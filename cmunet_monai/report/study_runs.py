@@ -15,6 +15,7 @@ from cmunet_monai.readers import frame_size
 
 COLUMNS = (
     *("labels", "draw", "label_draw", "method", "learning_rate", "epochs", "seconds"),
+    *("choice_folds", "choice_draw", "datalist_sha256"),
     *("pretraining_epochs", "pretraining_seconds", "per_image"),
 )
 LENGTHS = ("modified_hausdorff", "add", "pointwise_diameter_error")
@@ -29,6 +30,7 @@ class Cell:
 
     Attributes:
         draw: position in the label set, and seed. label_draw: equal where the same labelled frames were used.
+        choice_folds, choice_draw: how many folds, of which draw, chose the rate. datalist_sha256: of the final fit.
         seconds, pretraining_seconds: of the final fit; of the pre-training, 0 where there was none.
         per_image: table of the evaluation, relative to the study's folder.
     """
@@ -42,6 +44,9 @@ class Cell:
     seconds: float
     pretraining_epochs: int
     pretraining_seconds: float
+    choice_folds: int
+    choice_draw: int
+    datalist_sha256: str
     per_image: str
 
     @property
@@ -74,11 +79,13 @@ class StudyRuns:
     Attributes:
         runs: (label set, method) -> results; label sets in the order of their numbers, methods in that of `cells.csv`.
         missing: sentences on what is not there.
+        planned: (label set, draw, method) of all cells that the study is to have; empty where it does not say so.
     """
 
     folder: Path
     runs: Mapping[tuple[str, str], MethodRuns]
     missing: tuple[str, ...]
+    planned: frozenset[tuple[str, int, str]]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -88,6 +95,11 @@ class StudyRuns:
     def methods(self) -> tuple[str, ...]:
         """In the order of `cells.csv`, the same in every label set."""
         return tuple(dict.fromkeys(method for _, method in self.runs))
+
+    def planned_draws(self, labels: str, *methods: str) -> int:
+        """How many draws of a label set are planned for all of these methods."""
+        draws = [{draw for own, draw, method in self.planned if (own, method) == (labels, name)} for name in methods]
+        return len(set.intersection(*draws))
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -120,7 +132,9 @@ def read_runs(folder: str | os.PathLike[str]) -> StudyRuns:
             own = sorted((c for c in present if (c.labels, c.method) == (labels, method)), key=lambda c: c.draw)
             if own:
                 runs[labels, method] = _method_runs(own, ids, [tables[cell] for cell in own])
-    return StudyRuns(folder, runs, (*missing, *_unfinished(folder, present), *_absent_files(folder, present)))
+    planned = _planned(folder)
+    unfinished = _unfinished(folder, present, planned)
+    return StudyRuns(folder, runs, (*missing, *unfinished, *_absent_files(folder, present)), planned)
 
 
 def label_order(labels: str) -> tuple[float, str]:
@@ -142,7 +156,8 @@ def largest_diagonal(study: StudyRuns) -> float:
 
 
 def has_undefined_distance(study: StudyRuns) -> bool:
-    return any(np.isnan(runs.tables[name]).any() for runs in study.runs.values() for name in DISTANCES)
+    """Whether a comparison needs the image diagonal."""
+    return any(np.isnan(runs.tables["modified_hausdorff_px"]).any() for runs in study.runs.values())
 
 
 def diameter_unit(study: StudyRuns) -> str:
@@ -286,6 +301,9 @@ def _read_cells(path: Path) -> list[Cell]:
                     seconds=float(row["seconds"]),
                     pretraining_epochs=int(row["pretraining_epochs"]),
                     pretraining_seconds=float(row["pretraining_seconds"]),
+                    choice_folds=int(row["choice_folds"]),
+                    choice_draw=int(row["choice_draw"]),
+                    datalist_sha256=row["datalist_sha256"],
                     per_image=row["per_image"],
                 )
             )
@@ -295,6 +313,14 @@ def _read_cells(path: Path) -> list[Cell]:
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice:
         raise ValueError(f"{path}: {twice[0]} labels, draw {twice[1]}, {twice[2]} stands twice")
+    lists: dict[tuple[str, int], Cell] = {}
+    for cell in cells:
+        other = lists.setdefault((cell.labels, cell.draw), cell)
+        if other.datalist_sha256 != cell.datalist_sha256:
+            raise ValueError(
+                f"{path}: draw {cell.draw} of {cell.labels} labels is of other frames for {cell.method} than for "
+                f"{other.method}: the study's `draws` were changed between the two; they cannot be compared"
+            )
     return cells
 
 
@@ -322,24 +348,31 @@ def _method_runs(cells: list[Cell], ids: tuple[str, ...], tables: list[dict[str,
     return MethodRuns(tuple(cells), ids, tuple(tables[0][identity]["group"] for identity in ids), values)
 
 
-def _unfinished(folder: Path, cells: Sequence[Cell]) -> list[str]:
-    """Draws of a label set that one method has and another has not; folders of cells that are not in `cells.csv`."""
+def _planned(folder: Path) -> frozenset[tuple[str, int, str]]:
+    path = folder / "plan.csv"
+    rows = _rows(path) if path.is_file() else []
+    return frozenset((row["labels"], int(row["draw"]), row["method"]) for row in rows)
+
+
+def _unfinished(folder: Path, cells: Sequence[Cell], planned: frozenset[tuple[str, int, str]]) -> list[str]:
+    """Planned cells that are not there; without a plan, those of draws that another method has, and those begun."""
     finished = {(cell.labels, cell.draw, cell.method) for cell in cells}
     begun = set()
     for path in folder.glob("labels_*/draw_*/*"):
         labels, draw, method = path.relative_to(folder).parts
         if path.is_dir() and draw.removeprefix("draw_").isdigit():
             begun.add((labels.removeprefix("labels_"), int(draw.removeprefix("draw_")), method))
-    everything = finished | begun
+    everything = finished | (planned or begun)
     methods = dict.fromkeys([cell.method for cell in cells] + sorted(method for *_, method in everything))
     found = []
     for labels in sorted({labels for labels, *_ in everything}, key=label_order):
-        draws = sorted({draw for own, draw, _ in everything if own == labels})
         for method in methods:
+            draws = sorted({d for own, d, name in everything if own == labels and (not planned or name == method)})
             absent = [draw for draw in draws if (labels, draw, method) not in finished]
             if absent:
                 started = [str(draw) for draw in absent if (labels, draw, method) in begun]
-                state = f"begun: {', '.join(started)}" if started else "not begun, or not planned"
+                state = "not begun" if planned else "not begun, or not planned"
+                state = f"begun: {', '.join(started)}" if started else state
                 numbers = ", ".join(map(str, absent))
                 found.append(f"{labels} labels, {method}: no finished cell of draw {numbers} ({state})")
     return found

@@ -62,7 +62,7 @@ SHOWN = METRICS | {TAIL: Metric("5th percentile of Dice")}
 
 @dataclass(frozen=True)
 class Primary:
-    """The one comparison that is named beforehand: all others are exploratory."""
+    """The one comparison with the baseline that is named beforehand: all others are exploratory."""
 
     method: str = "cm_unet"
     metric: str = "dice"
@@ -93,7 +93,7 @@ class Comparison:
     Attributes:
         interval: bootstrap. test: `paired_test`. p_holm: its p-value, corrected among the exploratory comparisons; NaN
             for the primary one.
-        draws: the shared ones. filled: undefined distances that the image diagonal stands for, of both methods.
+        draws: the shared ones. filled: undefined distances of both methods for which another length stands.
     """
 
     labels: str
@@ -166,27 +166,27 @@ def table(study: StudyRuns) -> list[TableRow]:
 
 
 def compare(
-    study: StudyRuns, baseline: str, *, diagonal_px: float, primary: Primary | None = None
+    study: StudyRuns, baseline: str, *, diagonal_px: float, primary: Primary | None
 ) -> tuple[list[Comparison], tuple[str, ...]]:
     """Every method against the baseline on every label set and metric; the primary comparison first.
 
     Args:
         baseline: the method that the others are compared with.
-        diagonal_px: length that stands for an undefined distance in a paired difference, since leaving the image out
-            would reward an empty mask.
-        primary: decided by its own p-value; all others by p-values corrected for their number together.
+        diagonal_px: what stands for an undefined modified Hausdorff distance in a paired difference, since leaving the
+            image out would reward an empty mask. For an undefined diameter error the diameter of the label stands: what
+            the error is where no width is found. Images with an empty label are left out.
+        primary: decided by its own p-value; all others by p-values corrected for their number together. None: none.
     Returns:
         The comparisons, and sentences on those that could not be made.
     Raises:
         ValueError: if the baseline has no finished cell, or the primary comparison names an unknown metric or is one of
             the baseline with itself.
     """
-    primary = primary or Primary()
     if baseline not in study.methods:
         raise ValueError(f"the baseline {baseline!r} is not among the methods {', '.join(study.methods)}")
-    if primary.metric not in METRICS:
+    if primary and primary.metric not in METRICS:
         raise ValueError(f"the primary metric {primary.metric!r} is not among {', '.join(METRICS)}")
-    if primary.method == baseline:
+    if primary and primary.method == baseline:
         raise ValueError(f"the primary comparison is of {baseline!r} with itself")
     made, absent = [], []
     for (labels, method), runs in study.runs.items():
@@ -314,11 +314,7 @@ def _compare(
     pair: tuple[MethodRuns, MethodRuns], metric: str, labels: str, *, diagonal_px: float, primary: bool
 ) -> Comparison:
     runs, other = pair
-    values, baseline = (_values(own, metric) for own in pair)
-    filled = 0
-    if metric in DISTANCES:
-        filled = int(np.isnan(values).sum() + np.isnan(baseline).sum())
-        values, baseline = (np.nan_to_num(own, nan=diagonal_px) for own in (values, baseline))
+    (values, filled), (baseline, filled_too) = (_filled(own, metric, diagonal_px=diagonal_px) for own in pair)
     return Comparison(
         labels,
         runs.cells[0].method,
@@ -327,9 +323,20 @@ def _compare(
         _interval(values, runs, baseline),
         paired_test(values, baseline, groups=runs.groups, run_groups=runs.label_draws),
         tuple(cell.draw for cell in runs.cells),
-        filled,
+        filled + filled_too,
         primary,
     )
+
+
+def _filled(runs: MethodRuns, metric: str, *, diagonal_px: float) -> tuple[np.ndarray, int]:
+    """(draws, images) of a metric, and how many undefined distances another length stands for in it."""
+    values = _values(runs, metric)
+    if metric not in DISTANCES:
+        return values, 0
+    undefined = np.isnan(values) & ~np.isnan(runs.tables["dice"])  # Dice is undefined where the label is empty
+    of_label = runs.tables["artery_diameter_reference_px"]
+    length = np.full_like(values, diagonal_px) if metric == "modified_hausdorff_px" else of_label
+    return np.where(undefined, length, values), int(undefined.sum())
 
 
 def _interval(values: np.ndarray, runs: MethodRuns, baseline: np.ndarray | None = None) -> Interval:
@@ -374,7 +381,7 @@ def write_tables(
             | {"test_lower_95": _cell(c.test.lower), "test_upper_95": _cell(c.test.upper)}
             | {"p_value": _cell(c.test.p_value), "degrees_of_freedom": _cell(c.test.degrees_of_freedom)}
             | {"p_holm": _cell(c.p_holm), "draws": " ".join(map(str, c.draws)), "label_draws": c.test.draws}
-            | {"image_groups": c.test.groups, "distances_set_to_diagonal": c.filled, "in_words": in_words(c)}
+            | {"image_groups": c.test.groups, "undefined_distances_set": c.filled, "in_words": in_words(c)}
             for c in comparisons
         ],
         columns=("kind", "labels", "method", "baseline", "metric"),

@@ -51,7 +51,7 @@ def estimate(study: Study, methods: Sequence[str] | None = None) -> Estimate:
     frames = _images(study.first_draw / "final.json", "pretraining")
     pretraining = {
         bundle_run.output.name: _pretraining_seconds(bundle_run, frames)
-        for method in methods or study.methods
+        for method in (study.methods if methods is None else methods)
         for bundle_run in pretraining_runs(study, method)
         if not has_finished(bundle_run.output)
     }

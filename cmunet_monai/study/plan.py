@@ -132,8 +132,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     pretrained = [name for name, method in study.methods.items() if method.overlays is not None]
     if pretrained and study.pretraining is None:
         raise ValueError(f"{path}: `pretraining` must say with which bundle {', '.join(pretrained)} are pre-trained")
-    if pretrained:
-        _check_one_pretraining(study, path)
+    _check_draws(study, path, pretrained=bool(pretrained))
     return study
 
 
@@ -148,18 +147,18 @@ def _named_paths(study: Study) -> list[Path]:
     return named + [draw / f"{name}.json" for draw in draws for name in (*(f"fold_{k}" for k in FOLDS), "final")]
 
 
-def _check_one_pretraining(study: Study, path: Path) -> None:
-    """One pre-training serves all draws: none of their labelled frames may be in its list."""
-    lists = {}
-    for draw in dict.fromkeys(draw for label_set in study.labels.values() for draw in label_set.draws):
-        rows = json.loads((draw / "final.json").read_text(encoding="utf-8"))
-        lists[draw] = [row["image"] for row in rows.get("pretraining", [])]
-    differing = [str(draw) for draw, rows in lists.items() if rows != lists[study.first_draw]]
-    if differing:
-        raise ValueError(
-            f"{path}: {', '.join(differing)} has another list `pretraining` than {study.first_draw}: write all draws "
-            "by one `data_prep split --draws N --inside M`"
-        )
+def _check_draws(study: Study, path: Path, *, pretrained: bool) -> None:
+    """All draws are measured on one test list; one pre-training serves them all, and may hold none of their frames."""
+    draws = dict.fromkeys(draw for label_set in study.labels.values() for draw in label_set.draws)
+    rows = {draw: json.loads((draw / "final.json").read_text(encoding="utf-8")) for draw in draws}
+    for name in ("test", "pretraining") if pretrained else ("test",):
+        images = {draw: [row["image"] for row in rows[draw].get(name, [])] for draw in draws}
+        differing = [str(draw) for draw in draws if images[draw] != images[study.first_draw]]
+        if differing:
+            raise ValueError(
+                f"{path}: {', '.join(differing)} has another list `{name}` than {study.first_draw}: write all draws "
+                "by one `data_prep split --draws N --inside M`"
+            )
 
 
 # Settings -------------------------------------------------------------------------------------------------------------
@@ -205,6 +204,9 @@ def _method(value: Any, where: str) -> Method:
     method: Method = _object(Method, value, where)
     if method.weights is not None and method.overlays is not None:
         raise ValueError(f"`{where}` has both `weights` and `overlays`: it starts from a file or is pre-trained")
+    ignored = [name for name in ("needs", "pretraining_overrides") if getattr(method, name)]
+    if method.overlays is None and ignored:
+        raise ValueError(f"`{where}` has {', '.join(ignored)} but no `overlays`, without which nothing is pre-trained")
     return method
 
 

@@ -21,7 +21,7 @@ from cmunet_monai.study.plan import FOLDS, Study
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "unet.safetensors"
-MARKER = "finished.json"
+BEGUN, MARKER = "begun.json", "finished.json"
 
 Overrides = Mapping[str, Any]
 Run = Callable[[list[Path], Overrides], None]
@@ -123,7 +123,7 @@ def run_study(study: Study, *, methods: Sequence[str] | None = None, run: Run = 
     Raises:
         BlockingIOError: if another process is at work on one of the methods.
         ValueError: if a run with other settings has finished where one would go.
-        RuntimeError: if a run fails.
+        RuntimeError: at the end, if runs failed; cells that need none of them are finished.
     """
     cells = cells_of(study, methods)
     with ExitStack() as stack:
@@ -134,21 +134,48 @@ def run_study(study: Study, *, methods: Sequence[str] | None = None, run: Run = 
                 "killed; wait for it or end it"
             )
             stack.enter_context(alone(path, busy, inherited=True))
+        write_plan(study)
+        failed: dict[Path, RuntimeError] = {}
+        left: list[str] = []
+
+        def unless_failed(configs: list[Path], overrides: Overrides) -> None:
+            output = Path(overrides["output_dir"])
+            if output in failed:
+                raise failed[output]
+            try:
+                run(configs, overrides)
+            except RuntimeError as error:
+                failed[output] = error
+                raise
+
         for cell in cells:
-            _run_cell(study, cell, run)
+            try:
+                _run_cell(study, cell, unless_failed)
+            except RuntimeError as error:
+                logger.error("%s labels, draw %d, %s is left: %s", cell.labels, cell.draw, cell.method, error)
+                left.append(str(error))
             write_cells(study)
+    if left:
+        raise RuntimeError("\n".join(["not everything could be run:", *dict.fromkeys(left)]))
     return cells
+
+
+def write_plan(study: Study) -> None:
+    """`plan.csv`: the cells that the study is to have, for a report on a part of them."""
+    rows = [{"labels": cell.labels, "draw": cell.draw, "method": cell.method} for cell in cells_of(study)]
+    write_csv_atomic(study.output_dir / "plan.csv", rows)
 
 
 def write_cells(study: Study) -> None:
     """Collect the finished cells of all shards in `cells.csv`, in the order of the study."""
-    rows = [
-        json.loads(path.read_text(encoding="utf-8"))
-        for cell in cells_of(study)
-        if (path := cell.folder(study) / "cell.json").is_file()
-    ]
-    if rows:
-        write_csv_atomic(study.output_dir / "cells.csv", rows)
+    with alone(study.output_dir / ".cells.lock", None):  # another shard may have finished one meanwhile
+        rows = [
+            json.loads(path.read_text(encoding="utf-8"))
+            for cell in cells_of(study)
+            if (path := cell.folder(study) / "cell.json").is_file()
+        ]
+        if rows:
+            write_csv_atomic(study.output_dir / "cells.csv", rows)
 
 
 def mistakes(study: Study) -> list[str]:
@@ -196,7 +223,8 @@ def _run_cell(study: Study, cell: Cell, run: Run) -> None:
     evaluation = folder / "evaluation"
     _once(_evaluation_run(study, evaluation, draw / "final.json", final.output / "model.safetensors"), run)
     facts = {"labels": cell.labels, "draw": cell.draw, "label_draw": label_set.draws.index(draw), "method": cell.method}
-    facts |= {"learning_rate": chosen}
+    facts |= {"datalist_sha256": file_digest(draw / "final.json"), "learning_rate": chosen}
+    facts |= {"choice_folds": label_set.choice_folds, "choice_draw": deciding.draw}
     facts |= {f"dice_in_folds_at_{rate:g}": round(dice, 4) for rate, dice in choices.items()}
     facts |= {"epochs": final.settings["max_epochs"], "seconds": _seconds(final.output / "train.csv")}
     facts |= _pretraining_facts(study, cell.method)
@@ -311,23 +339,31 @@ def _once(bundle_run: BundleRun, run: Run) -> None:
     """Run unless a run with the same settings has finished here; an interrupted one goes on by itself.
 
     Raises:
-        ValueError: if a run with other settings has finished here.
+        ValueError: if a run with other settings has finished or begun here.
     """
-    output, settings = bundle_run.output, dict(bundle_run.settings)
-    files = [name for name in settings if name == "datalist" or name.endswith("weights")]
-    settings |= {f"{name}_sha256": file_digest(settings[name]) for name in files}
-    marker = output / MARKER
-    if has_finished(output):
-        before = json.loads(marker.read_text(encoding="utf-8"))
-        if before != settings:
+    output, settings = bundle_run.output, identity(bundle_run)
+    for state, marker in (("a finished", output / MARKER), ("an interrupted", output / BEGUN)):
+        if marker.is_file():
+            before = json.loads(marker.read_text(encoding="utf-8"))
             changed = sorted(key for key in before.keys() | settings if before.get(key) != settings.get(key))
-            raise ValueError(
-                f"{output} holds a finished run with another {', '.join(changed)}: move it away to redo it"
-            )
+            if changed:
+                raise ValueError(
+                    f"{output} holds {state} run with another {', '.join(changed)}: move it away to redo it"
+                )
+    if has_finished(output):
         return
     logger.info("running %s", output)
+    write_text_atomic(output / BEGUN, json.dumps(settings, indent=2) + "\n")
     run(bundle_run.configs, bundle_run.settings)
-    write_text_atomic(marker, json.dumps(settings, indent=2) + "\n")
+    (output / BEGUN).rename(output / MARKER)
+
+
+def identity(bundle_run: BundleRun) -> dict[str, Any]:
+    """What makes a run another one: its options, and the contents of its configs, data list and weights."""
+    settings = dict(bundle_run.settings)
+    files = [name for name in settings if name == "datalist" or name.endswith("weights")]
+    settings |= {f"{name}_sha256": file_digest(settings[name]) for name in files}
+    return settings | {"configs": {path.name: file_digest(path) for path in bundle_run.configs}}
 
 
 def _seconds(log: Path) -> float:

@@ -50,6 +50,7 @@ class StudyFolder:
         write_rows(cell / "choice" / "rate_0.002" / "fold_0" / "validation.csv", [{"epoch": 5, "mean_dice": 0.4}])
         facts = {"labels": labels, "draw": draw, "label_draw": draw if label_draw is None else label_draw}
         facts |= {"method": method, "learning_rate": 0.002, "dice_in_folds_at_0.002": 0.4, "epochs": 60}
+        facts |= {"choice_folds": 3, "choice_draw": draw, "datalist_sha256": f"{labels}-{draw}"}
         facts |= {"seconds": 100.0 + draw, "pretraining_epochs": 0, "pretraining_seconds": 0.0}
         facts["per_image"] = (cell / "evaluation" / "per_image.csv").relative_to(self.folder).as_posix()
         if method != "none":

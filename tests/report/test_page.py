@@ -6,6 +6,7 @@ from PIL import Image
 
 from cmunet_monai.report.command import main
 from cmunet_monai.report.figures import DPI, styles
+from tests.report.conftest import write_rows
 
 
 class Reader(HTMLParser):
@@ -109,6 +110,44 @@ def test_an_absent_primary_comparison_is_said_to_be(study):
     assert text in page.text
 
 
+def test_with_another_baseline_no_comparison_is_primary_unless_named(study):
+    page, _ = report(study, "--baseline", "cm_unet")
+    assert "None is named for cm_unet as baseline: all comparisons are exploratory." in page.text
+    assert "report STUDY_OUTPUT --output DIR --baseline cm_unet" in page.text
+    page, _ = report(study, "--baseline", "cm_unet", "--primary", "none:dice:18")
+    assert "Primary comparison none against cm_unet, Dice" in page.text
+
+
+def test_a_primary_comparison_of_a_part_of_the_planned_draws_is_interim(study):
+    assert "Interim" not in report(study)[0].text
+    rows = [{"labels": "18", "draw": draw, "method": name} for draw in range(3) for name in ("none", "cm_unet")]
+    write_rows(study.folder / "plan.csv", rows)
+    page, _ = report(study)
+    assert "Interim : 3 runs of both are planned." in page.text
+    assert "18 labels, cm_unet: no finished cell of draw 2 (not begun)" in page.text
+
+
+def test_how_rates_were_chosen_is_said_as_it_was(study):
+    assert (
+        "18 labelled images: rates were chosen by 3 folds inside the labelled images of each draw."
+        in report(study)[0].text
+    )
+    for cell in study.cells:
+        cell |= {"choice_folds": 1, "choice_draw": 0}
+    write_rows(study.folder / "cells.csv", study.cells)
+    assert (
+        "rates were chosen by 1 fold inside the labelled images of the first draw, for all draws."
+        in report(study)[0].text
+    )
+
+
+@pytest.mark.parametrize("length", ["0", "-50", "nan", "inf"])
+def test_a_diagonal_that_is_no_length_is_refused(study, length, capsys):
+    with pytest.raises(SystemExit):
+        main([str(study.folder), "--output", str(study.folder / "report"), f"--diagonal-px={length}"])
+    assert "must be a positive number of pixels" in capsys.readouterr().err
+
+
 def test_an_unfinished_study_is_reported_as_far_as_it_is(study):
     study.drop("cm_unet", 0)
     study.drop("cm_unet", 1)
@@ -159,9 +198,9 @@ def test_figures_are_wide_enough_to_print(study, drawn):
         assert picture.width == pytest.approx(7.2 * DPI, abs=2)
 
 
-def test_no_two_of_twenty_methods_look_alike_and_seven_differ_in_colour_marker_and_line():
+def test_no_two_of_twenty_methods_look_alike_and_eight_differ_in_colour_marker_and_line():
     names = ["none", *(f"method_{number}" for number in range(20))]
     looks = [tuple(map(str, style.values())) for style in styles(names, "none").values()]
     assert len(set(looks)) == len(names)
     for place in range(3):
-        assert len({look[place] for look in looks[:8]}) == 8
+        assert len({look[place] for look in looks[:9]}) == 9

@@ -10,6 +10,7 @@ from cmunet_monai.report.study_runs import (
     sources,
     validation_dice,
 )
+from tests.report.conftest import write_rows
 
 
 def test_images_are_matched_by_id_not_by_order(study):
@@ -79,6 +80,22 @@ def test_what_cannot_be_read_is_named(study):
         path.unlink()
     with pytest.raises(FileNotFoundError, match="no table"):
         read_runs(study.folder)
+
+
+def test_a_draw_of_other_frames_for_another_method_is_refused(study):
+    study.cells[-1]["datalist_sha256"] = "other"
+    write_rows(study.folder / "cells.csv", study.cells)
+    with pytest.raises(ValueError, match="draw 1 of 18 labels is of other frames for cm_unet than for none"):
+        read_runs(study.folder)
+
+
+def test_a_plan_says_what_is_missing(study):
+    cells = [("18", 0, "none"), ("18", 1, "none"), ("18", 0, "cm_unet"), ("18", 1, "cm_unet"), ("100", 0, "none")]
+    write_rows(study.folder / "plan.csv", [{"labels": a, "draw": b, "method": c} for a, b, c in cells])
+    found = read_runs(study.folder)
+    assert found.missing == ("100 labels, none: no finished cell of draw 0 (not begun)",)
+    assert found.planned_draws("18", "cm_unet", "none") == 2
+    assert found.planned_draws("100", "cm_unet", "none") == 0
 
 
 def test_the_largest_saved_mask_gives_the_diagonal(study):

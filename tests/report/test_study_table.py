@@ -18,6 +18,7 @@ from cmunet_monai.report.study_table import (
     table,
     verdict,
 )
+from tests.report.conftest import write_rows
 
 
 def row_of(rows, method, metric, labels="18"):
@@ -25,6 +26,7 @@ def row_of(rows, method, metric, labels="18"):
 
 
 def compared(study, **options):
+    options = {"primary": Primary()} | options
     made, absent = compare(read_runs(study.folder), "none", diagonal_px=10, **options)
     return {(c.labels, c.method, c.metric): c for c in made}, absent
 
@@ -56,6 +58,32 @@ def test_an_undefined_distance_is_the_diagonal_in_a_difference_and_counted(study
     comparison = made["18", "cm_unet", "modified_hausdorff_px"]
     assert comparison.interval.mean == pytest.approx(11 / 6)  # (0 + 0 + 0 + 1 + 1 + 9) / 6
     assert comparison.filled == 1
+
+
+def test_an_undefined_diameter_error_is_the_diameter_of_the_label_in_a_difference(study):
+    path = study.per_image("cm_unet", 1)
+    rows = list(csv.DictReader(path.open()))
+    assert (rows[2]["artery_diameter_px"], rows[2]["artery_diameter_reference_px"]) == ("", "4.5")
+    for row in rows:
+        row["add_px"] = row["pointwise_diameter_error_px"] = "" if row["id"] == "c" else 0.5
+    write_rows(path, rows)
+    made, _ = compared(study)
+    for metric in ("add_px", "pointwise_diameter_error_px"):
+        assert made["18", "cm_unet", metric].interval.mean == pytest.approx((0.5 + 0.5 + 4.5) / 6)
+        assert made["18", "cm_unet", metric].filled == 1
+
+
+def test_an_image_with_an_empty_label_counts_in_no_difference(study):
+    for method, draw, distance in (("none", 0, 1), ("cm_unet", 0, 3), ("none", 1, 1), ("cm_unet", 1, 3)):
+        path = study.per_image(method, draw)
+        rows = list(csv.DictReader(path.open()))
+        for row in rows:
+            row["modified_hausdorff_px"] = distance
+        rows[0] |= {"dice": "", "modified_hausdorff_px": ""}
+        write_rows(path, rows)
+    comparison = compared(study)[0]["18", "cm_unet", "modified_hausdorff_px"]
+    assert comparison.interval.mean == pytest.approx(2.0)
+    assert comparison.filled == 0
 
 
 def test_a_difference_uses_the_draws_that_both_methods_have(study):
@@ -103,7 +131,7 @@ def test_only_the_primary_p_value_is_not_corrected(study):
 
 def test_mistakes_in_what_is_compared_are_named(study):
     with pytest.raises(ValueError, match="baseline 'mae' is not among the methods none, cm_unet"):
-        compare(read_runs(study.folder), "mae", diagonal_px=1)
+        compare(read_runs(study.folder), "mae", diagonal_px=1, primary=None)
     with pytest.raises(ValueError, match="primary metric 'dcie' is not among dice"):
         compared(study, primary=Primary(metric="dcie"))
     with pytest.raises(ValueError, match="'none' with itself"):

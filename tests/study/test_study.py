@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -19,6 +20,8 @@ RATES = [0.001, 0.01]
 def plan(tmp_path):
     """A study of two methods on two draws whose files exist but hold nothing: runs are played by `Runs`."""
     (tmp_path / "bundle" / "configs").mkdir(parents=True)
+    for name in ("train.json", "evaluate.json"):
+        (tmp_path / "bundle" / "configs" / name).write_text("{}")
     (tmp_path / "unet.safetensors").touch()
     for draw in ("draw_0", "draw_1"):
         (tmp_path / draw).mkdir()
@@ -147,9 +150,53 @@ def test_a_finished_run_with_other_settings_is_not_taken_for_this_one(plan):
         run_study(read_study(plan), run=Runs(lambda _: 0.5))
 
 
+@pytest.mark.parametrize("state, stop_after", [("finished", None), ("interrupted", 0)])
+def test_a_run_with_another_config_is_not_taken_for_this_one(plan, state, stop_after):
+    runs = Runs(lambda _: 0.5, stop_after=stop_after)
+    if stop_after is None:
+        run_study(read_study(plan), run=runs)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            run_study(read_study(plan), run=runs)
+    (plan.parent / "bundle" / "configs" / "train.json").write_text('{"weight_decay": 1}')
+    with pytest.raises(ValueError, match=f"{state} run with another configs: move it away"):
+        run_study(read_study(plan), run=Runs(lambda _: 0.5))
+
+
+def test_a_run_that_fails_is_tried_once_and_what_does_not_need_it_is_finished(plan):
+    tried = []
+
+    def fails_for_cm_unet(configs, overrides):
+        tried.append(overrides["output_dir"])
+        if "cm_unet" in Path(overrides["output_dir"]).parts and overrides.get("learning_rate") == 0.01:
+            raise RuntimeError(f"no {overrides['datalist'][-22:]}")
+        Runs(lambda _: 0.5)(configs, overrides)
+
+    change(plan, choose_once=True)
+    with pytest.raises(RuntimeError, match=r"not everything could be run:\nno .*fold_0\.json$"):
+        run_study(read_study(plan), run=fails_for_cm_unet)
+    assert [(row["method"], row["draw"]) for row in cell_rows(plan)] == [("none", "0"), ("none", "1")]
+    assert len(tried) == len(set(tried))
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    assert len(cell_rows(plan)) == 4
+
+
+def test_the_plan_is_written_for_the_report(plan):
+    with pytest.raises(KeyboardInterrupt):
+        run_study(read_study(plan), run=Runs(lambda _: 0.5, stop_after=0))
+    with (plan.parent / "out" / "plan.csv").open() as file:
+        cells = [(row["labels"], row["draw"], row["method"]) for row in csv.DictReader(file)]
+    assert cells == [("18", "0", "none"), ("18", "0", "cm_unet"), ("18", "1", "none"), ("18", "1", "cm_unet")]
+
+
+def test_draws_with_other_test_lists_are_refused(plan):
+    (plan.parent / "draw_1" / "final.json").write_text(json.dumps({"test": [{"image": "a.png"}]}))
+    with pytest.raises(ValueError, match=r"draw_1 has another list `test` than .*draw_0"):
+        read_study(plan)
+
+
 def test_a_validation_that_is_not_of_the_last_epoch_is_refused(plan):
     def stale(configs, overrides):
-        Path(overrides["output_dir"]).mkdir(parents=True)
         (Path(overrides["output_dir"]) / "validation.csv").write_text("epoch,mean_dice\n2,0.9\n")
 
     with pytest.raises(RuntimeError, match="ends at epoch 2, expected 4"):
@@ -163,7 +210,10 @@ def test_cells_say_what_was_chosen_from_what(plan):
         "draw": "0",
         "label_draw": "0",
         "method": "cm_unet",
+        "datalist_sha256": hashlib.sha256((plan.parent / "draw_0" / "final.json").read_bytes()).hexdigest(),
         "learning_rate": "0.01",
+        "choice_folds": "3",
+        "choice_draw": "0",
         "dice_in_folds_at_0.001": "0.001",
         "dice_in_folds_at_0.01": "0.01",
         "epochs": "6",
@@ -413,6 +463,8 @@ def test_a_setting_of_a_label_set_of_another_kind_is_named(plan, name, value, ex
         ({"overlays": "mae.json"}, r"`methods\.m\.overlays` must be a list of file names"),
         ({"labels": "18"}, r"`methods\.m\.labels` must be a list of names of label sets"),
         ({"overlays": [], "weights": "a"}, "both `weights` and `overlays`"),
+        ({"pretraining_overrides": {"max_epochs": 50}}, "pretraining_overrides but no `overlays`, without which"),
+        ({"weights": "a", "needs": {"a": ["b"]}}, "needs but no `overlays`"),
         ({"overlays": [], "needs": {"a": "b"}}, r"`methods\.m\.needs` must be an object of options"),
         ({"overlays": [], "pretraining_overrides": {"seed": 3}}, "may not hold seed"),
         ({"finetuning_overrides": {"output_dir": "a", "max_epochs": 3}}, "may not hold output_dir, which"),
@@ -452,7 +504,7 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(real, capsys):
 
 def test_what_has_finished_is_not_estimated_again(plan, monkeypatch):
     monkeypatch.setattr("cmunet_monai.study.estimate._finetuning_seconds", lambda run: 2.0)
-    rows = {"training": [{}] * 4, "validation": [{}] * 2, "test": [{}] * 5}
+    rows = {"training": [{}] * 4, "validation": [{}] * 2, "test": [{"image": "t.png"}] * 5}
     for path in plan.parent.glob("draw_*/*.json"):
         path.write_text(json.dumps(rows))
     study = read_study(plan)
