@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cmunet_monai.losses import InfoNCELoss, MaskedMSELoss, VesselBCELoss
 from cmunet_monai.methods.base import PretrainingMethod, Reconstruction, fill_hidden, hide, update_average
@@ -23,8 +24,9 @@ class CMUNet(PretrainingMethod):
             decoder. The idea of the original CMAE (Huang et al. 2024).
         `flattened`: the published one. A feature decoder with its own weights gives a map of `head_channels`, averaged
             over its channels and flattened (224 * 224 = 50,176 values); the momentum branch reaches the same length by
-            a 1x1 adapter (1024 -> 256 channels of 14 x 14). Fixed image size. With 2-channel heads and the default UNet
-            121,494,084 parameters are trained (121,493,954 with 1-channel heads), the adapter not counted.
+            a 1x1 adapter (1024 -> 256 channels of 14 x 14, the 16 x 16 pixels of each position). Fixed image size. With
+            2-channel heads and the default UNet 121,494,084 parameters are trained (121,493,954 with 1-channel heads),
+            the adapter not counted.
 
     A part of weight 0 is neither built nor computed. Where both that use the decoder are 0 (contrast alone), it is
     frozen, and only the encoder is transferred.
@@ -163,7 +165,8 @@ class CMUNet(PretrainingMethod):
             bottleneck = self.momentum_encoder(view)[-1]
         if self.embedding == "pooled":
             return bottleneck.mean(dim=(-2, -1))
-        return self.adapter(bottleneck).flatten(1)
+        # pixel by pixel, as the online map is: the projector, whose average this one is, weighs each by its place
+        return functional.pixel_shuffle(self.adapter(bottleneck), self.network.divisor).flatten(1)
 
     def _flattened_length(self, image_size: tuple[int, int] | None) -> int:
         divisor = self.network.divisor

@@ -92,6 +92,30 @@ def test_a_run_killed_in_an_epoch_and_started_again_ends_bit_equal(tiny_pretrain
     assert whole.read_bytes() == resumed.read_bytes()
 
 
+@pytest.mark.parametrize("overlay", ["moco_v2", "models_genesis"])
+def test_a_method_with_sgd_takes_the_optimiser_of_the_others_for_short_runs(tiny_pretraining, tmp_path, overlay):
+    overlays = ("compact.json", f"methods/{overlay}.json", "adamw.json")
+    tiny_pretraining.run(tmp_path, *overlays)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert (state["settings"]["learning_rate"], state["settings"]["weight_decay"]) == (0.001, 0.05)
+    moments = state["objects"]["optimizer"]["state"][0]
+    assert {"exp_avg", "exp_avg_sq"} <= set(moments)
+    assert state["objects"]["optimizer"]["param_groups"][1]["weight_decay"] == 0.0
+
+
+def test_rates_that_go_by_the_batch_go_by_that_of_all_processes_and_others_stay(tiny_pretraining, tmp_path):
+    def rate(*overlays):
+        parser = ConfigParser()
+        parser.read_config(tiny_pretraining.configs(*overlays))
+        parser.update(tiny_pretraining.settings(tmp_path, batch_size=8, processes=4))
+        return parser.get_parsed_content("learning_rate")
+
+    assert rate() == 1.5e-4 * 8 * 4 / 256
+    assert rate("methods/moco_v2.json") == 0.03 * 8 * 4 / 256
+    assert rate("compact.json") == 0.001
+    assert rate("methods/models_genesis.json") == 0.1
+
+
 def test_two_processes_train_one_method_and_share_negatives(tiny_pretraining, tmp_path):
     words = tiny_pretraining.command(tmp_path, "compact.json", "multi_gpu_train.json", max_epochs=2)
     words[1:2] = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone", "-m"]
@@ -100,6 +124,7 @@ def test_two_processes_train_one_method_and_share_negatives(tiny_pretraining, tm
     with (tmp_path / "training.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["settings"]["learning_rate"] == 0.001
     assert load_unet_weights(UNet(channels=tiny_pretraining.channels), tmp_path / "unet.safetensors").skipped == ()
 
 

@@ -50,6 +50,23 @@ def test_the_adapter_is_frozen_unless_asked_and_reaches_the_flattened_length():
     assert all(p.grad is None for p in trained.momentum_encoder.parameters())
 
 
+def test_both_flattened_embeddings_have_the_same_coordinates():
+    """What the momentum encoder sees at one position of its bottleneck lies at that position's pixels."""
+    method = make_method("flattened")
+    bottleneck = torch.zeros(1, 16, 8, 8)
+    bottleneck[..., 2, 3] = 1.0
+
+    class Encoder(torch.nn.Module):
+        def forward(self, view):
+            return [bottleneck]
+
+    method.momentum_encoder = Encoder()
+    torch.nn.init.zeros_(method.adapter.bias)
+    lit = method._momentum_embedding(torch.zeros(1, 1, 32, 32)).view(32, 32) != 0
+    assert lit[8:12, 12:16].all()
+    assert lit.sum() == 16
+
+
 def test_the_adapter_is_the_same_in_every_forward_pass():
     method = make_method("flattened").eval()
     views = make_views()
