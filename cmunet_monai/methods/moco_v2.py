@@ -26,8 +26,9 @@ class MoCoV2(PretrainingMethod):
 
     Args:
         network: the UNet whose encoder fine-tuning starts from.
-        queue_length: number of keys kept, over all processes. Choose it shorter than the data set, or a frame's own
-            earlier keys are among its negatives.
+        queue_length: number of keys kept, over all processes. The longer it is beside the data set, the more often a
+            frame's own earlier key is among its negatives: at half of the frames, drawn anew each epoch, for one query
+            in eight.
         momentum: of the exponential moving average after each step. Parameters are averaged; BatchNorm in the momentum
             branch normalises with the statistics of its own batch, and its running statistics are its own.
         temperature: divides the cosine similarities.

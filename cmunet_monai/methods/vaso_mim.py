@@ -38,7 +38,9 @@ class VasoMIM(PretrainingMethod):
         FileNotFoundError: without segmentor weights, with the command that makes them.
         ValueError: if they do not fit `segmentor_channels` wholly, or a share is out of range.
     Source: Huang et al. 2025, 2026 (VasoMIM). Deviations: the UNet with hidden patches at 0, the mean, instead of a
-        vision transformer; a Sato filter for the prior; a UNet of 0.27 million parameters as segmentor.
+        vision transformer; a Sato filter for the prior; a UNet of 0.27 million parameters as segmentor, which sees the
+        hidden patches pasted into the image (the authors' code: the whole reconstruction), and guides nothing where the
+        prior is empty (there: where prior and probability are).
     """
 
     def __init__(
