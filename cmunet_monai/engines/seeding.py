@@ -32,6 +32,8 @@ class SeededCacheDataset(CacheDataset):
         self.epoch = 0
         self.random_state = np.random.RandomState()
         super().__init__(data, transform if isinstance(transform, Compose) else Compose(transform), **settings)
+        # once: flattening makes a new Compose, which seeds every transform
+        self.random_transforms = [t for t in self.transform.flatten().transforms if isinstance(t, Randomizable)]
 
     def set_epoch(self, epoch: int) -> None:
         """Name the epoch whose samples are drawn next."""
@@ -40,9 +42,8 @@ class SeededCacheDataset(CacheDataset):
     def _transform(self, index: int) -> Any:
         state = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]
         self.random_state.seed(int(state))
-        for item in self.transform.flatten().transforms:
-            if isinstance(item, Randomizable):
-                item.set_random_state(state=self.random_state)  # MONAI's loaders give each its own
+        for item in self.random_transforms:
+            item.set_random_state(state=self.random_state)  # MONAI's loaders give each its own
         tracked = get_track_meta()
         set_track_meta(False)
         try:
