@@ -25,7 +25,8 @@ STUDY is a JSON file; its paths are relative to the current directory:
         "overlays": ["methods/vaso_mim.json"],
         "needs": {"segmentor_weights": ["methods/vaso_mim_segmentor.json"]},   made first, given as that option
         "pretraining_overrides": {},                   further options of the pre-training (default: none)
-        "finetuning_overrides": {"max_epochs": 300},   further options of the final fit (default: none)
+        "finetuning_overrides": {"max_epochs": 300},   further options of its fine-tunings (default: none); max_epochs
+                                                       of the final fit alone
         "all_draws": true,                             also those behind `shared_draws` (default: false)
         "labels": ["18"]                               label sets that it takes part in (default: all)
       }

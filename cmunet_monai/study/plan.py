@@ -33,7 +33,7 @@ class Method:
         overlays: of the pre-training that makes the weights; () is the bundle's own method, None: there is none.
         needs: option of that pre-training -> overlays of the run whose weights it names.
         pretraining_overrides: further options of the pre-training.
-        finetuning_overrides: further options of the final fit, such as another `max_epochs`.
+        finetuning_overrides: further options of its fine-tunings; another `max_epochs` is that of the final fit alone.
         all_draws: take part in all draws of each label set, not in the first `shared_draws` only.
         labels: the label sets that the method takes part in; None: all.
     """

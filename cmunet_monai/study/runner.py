@@ -281,7 +281,8 @@ def choice_runs(study: Study, cell: Cell, **start: Any) -> dict[float, list[Bund
     """By rate, the runs of a deciding cell that tell what the rate is worth: one a fold, validated at its end."""
     label_set, folder = study.labels[cell.labels], cell.folder(study) / "choice"
     epochs = label_set.choice_epochs or label_set.max_epochs
-    settings = {**start, "seed": cell.draw, "max_epochs": epochs, "val_interval": epochs}
+    own = study.methods[cell.method].finetuning_overrides
+    settings = {**own, **start, "seed": cell.draw, "max_epochs": epochs, "val_interval": epochs}
     return {
         rate: [
             finetuning_run(

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from cmunet_monai.engines import adamw, learning_rate_for_batch, one_cycle, warmup_cosine
+from cmunet_monai.networks import UNet, save_unet_weights
 
 
 def rates(optimizer, schedule, steps):
@@ -56,8 +57,68 @@ def test_a_warm_up_as_long_as_the_run_is_named():
         warmup_cosine(optimizer, [0], max_epochs=5, warmup_epochs=5)
 
 
-def test_one_cycle_peaks_at_the_asked_rate_and_ends_near_zero():
-    optimizer = torch.optim.AdamW(nn.Linear(1, 1).parameters(), lr=1e-3)
-    seen = rates(optimizer, one_cycle(optimizer, [0] * 4, max_epochs=5, learning_rate=2e-3), 19)
-    assert max(seen) == pytest.approx(2e-3)
-    assert seen[-1] < 1e-7
+def test_one_cycle_peaks_at_each_groups_rate_and_ends_near_zero():
+    head, body = nn.Linear(1, 1), nn.Linear(1, 1)
+    groups = [{"params": head.parameters()}, {"params": body.parameters(), "lr": 5e-4}]
+    optimizer = torch.optim.AdamW(groups, lr=2e-3)
+    schedule = one_cycle(optimizer, [0] * 4, max_epochs=5)
+    seen = []
+    for _ in range(20):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step() if len(seen) < 20 else None
+    assert [max(rates) for rates in zip(*seen, strict=True)] == pytest.approx([2e-3, 5e-4])
+    assert max(seen[-1]) < 1e-7
+
+
+@pytest.fixture
+def started(tmp_path):
+    """A network, and a file that holds its encoder and a head of another shape."""
+    network = UNet(channels=(2, 4))
+    other = UNet(channels=(2, 4), out_channels=3)
+    save_unet_weights(other, tmp_path / "unet.safetensors", parts=("encoder", "head"))
+    return network, tmp_path / "unet.safetensors"
+
+
+def names_by_rate(network, optimizer):
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    return {name: rates[id(p)] for name, p in network.named_parameters()}
+
+
+def test_only_what_the_file_brings_takes_the_pretrained_rate(started):
+    network, weights = started
+    optimizer = adamw(network, learning_rate=0.1, weight_decay=0.05, pretrained_weights=weights, pretrained_rate=0.25)
+    found = names_by_rate(network, optimizer)
+    assert {rate for name, (rate, _) in found.items() if name.startswith("encoder")} == {0.025}
+    assert {rate for name, (rate, _) in found.items() if not name.startswith("encoder")} == {0.1}
+    assert all(found[name][1] == (0.05 if p.ndim > 1 else 0) for name, p in network.named_parameters())
+    assert optimizer.param_groups[0]["lr"] == 0.1  # the one that is logged
+
+
+@pytest.mark.parametrize("options", [{}, {"pretrained_rate": 1.0}])
+def test_at_the_same_rate_the_file_makes_no_groups(started, options):
+    network, weights = started
+    groups = adamw(network, learning_rate=0.1, pretrained_weights=weights, **options).param_groups
+    assert [len(group["params"]) for group in groups] == [
+        sum(p.ndim > 1 for p in network.parameters()),
+        sum(p.ndim <= 1 for p in network.parameters()),
+    ]
+
+
+def test_without_a_file_the_pretrained_rate_is_nobodys():
+    network = UNet(channels=(2, 4))
+    optimizer = adamw(network, learning_rate=0.1, pretrained_rate=0.25)
+    assert {rate for rate, _ in names_by_rate(network, optimizer).values()} == {0.1}
+
+
+def test_a_wrapped_network_is_looked_into(started):
+    network, weights = started
+    wrapped = nn.Module()
+    wrapped.module = network
+    optimizer = adamw(wrapped, learning_rate=0.1, pretrained_weights=weights, pretrained_rate=0.25)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.1, 0.025}
+
+
+def test_a_negative_pretrained_rate_is_named():
+    with pytest.raises(ValueError, match="`pretrained_rate` must be at least 0, got -1"):
+        adamw(nn.Linear(1, 1), learning_rate=0.1, pretrained_rate=-1)

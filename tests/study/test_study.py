@@ -341,6 +341,19 @@ def test_a_method_can_train_longer_than_the_others(plan):
     assert [row["epochs"] for row in cell_rows(plan)] == ["6", "60", "6", "60"]
 
 
+def test_a_method_has_its_own_options_in_every_fine_tuning(plan):
+    change(plan, methods={"none": None, "slow": {"finetuning_overrides": {"pretrained_rate": 0.3, "max_epochs": 60}}})
+    runs = Runs(lambda _: 0.5)
+    run_study(read_study(plan), run=runs)
+    trained = [call for name, call in runs.calls if name == "train.json"]
+    assert {call.get("pretrained_rate") for call in trained if "none" in call["output_dir"]} == {None}
+    slow = [call for call in trained if "slow" in call["output_dir"]]
+    assert {call["pretrained_rate"] for call in slow} == {0.3}
+    assert [call["max_epochs"] for call in slow if "val_interval" in call] != []
+    assert 60 not in {call["max_epochs"] for call in slow if "val_interval" in call}
+    assert not any("pretrained_rate" in call for name, call in runs.calls if name == "evaluate.json")
+
+
 def test_shards_share_the_methods_and_one_table(plan):
     study = read_study(plan)
     assert (shard_of(study, 1, 2), shard_of(study, 2, 2)) == (["none"], ["cm_unet"])
