@@ -246,7 +246,7 @@ FACTS = ("sha256", "git_revision", "cmunet_monai", "datalist_sha256", "pretraine
 
 
 def sources(study: StudyRuns) -> list[Source]:
-    """Of every pre-training, and of the fit and the evaluation of every cell; empty where a log is not there."""
+    """Of every pre-training, and of choice, fit and evaluation of every cell; a command is empty without its log."""
     found = []
     for path in _pretraining_files(study, "training.csv"):
         file = path.relative_to(study.folder).as_posix()
@@ -255,6 +255,10 @@ def sources(study: StudyRuns) -> list[Source]:
     for cell in study.cells:
         name = f"{cell.labels} labels, draw {cell.draw}, {cell.method}"
         fit, evaluation = (study.folder / cell.folder / part for part in ("final", "evaluation"))
+        for path in sorted((study.folder / cell.folder / "choice").glob("*/*/validation.csv")):
+            run = f"{name}: choice, {path.parent.parent.name} {path.parent.name}"
+            log = path.relative_to(study.folder).as_posix()
+            found.append(Source(run, log, first_command(path.parent / "run.log"), _facts(path.parent / "model.json")))
         facts = _facts(fit / "model.json")
         log = (cell.folder / "final" / "train.csv").as_posix()
         found.append(Source(f"{name}: final fit", log, first_command(fit / "run.log"), facts))

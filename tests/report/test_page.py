@@ -1,4 +1,5 @@
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -84,6 +85,15 @@ def test_a_picture_that_is_not_there_is_named(study):
         path.unlink()
     page, _ = report(study, "--pictures")
     assert "b.png is not there" in page.text
+
+
+def test_evaluations_without_overlays_are_said_so_once_a_method(study):
+    for folder in study.folder.glob("labels_18/draw_*/none/evaluation/overlays"):
+        shutil.rmtree(folder)
+    page, _ = report(study, "--pictures")
+    assert page.text.count("the evaluations wrote no overlays") == 1
+    assert "is not there" not in page.text
+    assert sum(source.startswith("data:image/jpeg") for source in images(page)) == 4  # of cm_unet
 
 
 def test_every_number_has_its_file_its_command_and_its_digest(study):

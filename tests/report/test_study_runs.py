@@ -137,7 +137,11 @@ def test_validation_is_of_the_chosen_rate(study):
 def test_every_cell_has_its_table_its_command_and_the_facts_of_its_weights(study):
     found = {source.run: source for source in sources(read_runs(study.folder))}
     assert next(iter(found)) == "pre-training cm_unet"
-    assert len(found) == 1 + 4 * 2
+    assert len(found) == 1 + 4 * 3
+    assert (
+        found["18 labels, draw 1, cm_unet: choice, rate_0.002 fold_0"].file
+        == "labels_18/draw_1/cm_unet/choice/rate_0.002/fold_0/validation.csv"
+    )
     fit = found["18 labels, draw 1, cm_unet: final fit"]
     assert fit.facts == {"sha256": "1" * 64, "git_revision": "abc123"}
     assert fit.command == "python -m monai.bundle run --seed 1"
