@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from cmunet_monai.study.plan import FOLDS, Study
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "unet.safetensors"
+EVALUATION = "evaluate.json"
 BEGUN, MARKER = "begun.json", "finished.json"
 
 Overrides = Mapping[str, Any]
@@ -96,11 +98,16 @@ def run_bundle(configs: list[Path], overrides: Overrides) -> None:
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([str(config) for config in configs])]
     for name, value in overrides.items():
         command += [f"--{name}", str(value)]  # read as Python literals: None, not null
+    environment = dict(os.environ)
+    if configs[0].name == EVALUATION:  # beside a loading process torch's idle threads must sleep, not spin
+        environment.setdefault("OMP_WAIT_POLICY", "passive")
     with (output / "run.log").open("a", encoding="utf-8") as log:
         log.write(f"$ {' '.join(command)}\n")
         log.flush()
         # it inherits the study's lock: should the study be killed, none begins beside this run
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False, close_fds=False).returncode
+        code = subprocess.run(
+            command, stdout=log, stderr=subprocess.STDOUT, check=False, close_fds=False, env=environment
+        ).returncode
     if code:
         raise RuntimeError(f"a run failed with exit code {code}: see {output / 'run.log'}, then run the study again")
 
@@ -321,7 +328,7 @@ def finetuning_run(study: Study, output: Path, datalist: Path, **settings: Any) 
 
 
 def _evaluation_run(study: Study, output: Path, datalist: Path, weights: Path) -> BundleRun:
-    configs = [study.bundle_root / "configs" / name for name in ("evaluate.json", *study.configs[1:])]
+    configs = [study.bundle_root / "configs" / name for name in (EVALUATION, *study.configs[1:])]
     settings = {**_common(study, output, datalist), **study.evaluation_overrides, "weights": str(weights)}
     return BundleRun(output, configs, settings)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from cmunet_monai.study import read_study, run_study
 from cmunet_monai.study.command import main
 from cmunet_monai.study.estimate import estimate
-from cmunet_monai.study.runner import cells_of, shard_of
+from cmunet_monai.study.runner import cells_of, run_bundle, shard_of
 
 RATES = [0.001, 0.01]
 
@@ -425,6 +425,25 @@ def test_a_run_that_outlives_its_study_keeps_the_next_one_away(plan, monkeypatch
         children[0].kill()
         children[0].wait()
     assert run_study(read_study(plan), run=Runs(lambda _: 0.5))
+
+
+@pytest.mark.parametrize(
+    "config, given, expected",
+    [("evaluate.json", None, "passive"), ("evaluate.json", "active", "active"), ("train.json", None, "absent")],
+)
+def test_threads_sleep_beside_the_loading_process_of_an_evaluation(tmp_path, monkeypatch, config, given, expected):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    started = []
+
+    def start(command, env, **_):
+        started.append(env.get("OMP_WAIT_POLICY", "absent"))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("cmunet_monai.study.runner.subprocess.run", start)
+    run_bundle([Path(config)], {"output_dir": str(tmp_path)})
+    assert started == [expected]
 
 
 def test_weights_made_anew_under_the_same_name_are_noticed(plan):
