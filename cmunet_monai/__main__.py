@@ -1,6 +1,7 @@
 """`python -m cmunet_monai VERB`: the verbs of this package; each is imported only when it is called."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -49,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"error: there is no verb `{verb}`; there are {', '.join(VERBS)}", file=sys.stderr)
         return 2
+    if (
+        verb == "predict"
+    ):  # before torch is imported: between calls its threads sleep, and leave the cores to the frames
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         return int(importlib.import_module(VERBS[verb][0]).main(rest))
     except (OSError, ValueError, RuntimeError) as error:
