@@ -31,8 +31,10 @@ def styles(methods: Sequence[str], baseline: str) -> dict[str, dict[str, object]
         baseline: {"color": "black", "marker": "x", "linestyle": (0, (1, 1)), "linewidth": 1.4}
     }
     for number, method in enumerate(others):
+        colour = COLOURS[number % len(COLOURS)]
         found[method] = {
-            "color": COLOURS[number % len(COLOURS)],
+            "color": colour,
+            "markerfacecolor": colour if number < len(COLOURS) else "white",
             "marker": MARKERS[number % len(MARKERS)],
             "linestyle": LINES[number % len(LINES)],
             "linewidth": 1.4,

@@ -210,7 +210,9 @@ def test_figures_are_wide_enough_to_print(study, drawn):
 
 def test_no_two_of_twenty_methods_look_alike_and_eight_differ_in_colour_marker_and_line():
     names = ["none", *(f"method_{number}" for number in range(20))]
-    looks = [tuple(map(str, style.values())) for style in styles(names, "none").values()]
-    assert len(set(looks)) == len(names)
-    for place in range(3):
-        assert len({look[place] for look in looks[:9]}) == 9
+    looks = list(styles(names, "none").values())
+    assert len({str(look) for look in looks}) == len(names)
+    for part in ("color", "marker", "linestyle"):
+        assert len({look[part] for look in looks[:9]}) == 9
+    filled = [look.get("markerfacecolor") == look["color"] for look in looks[1:]]
+    assert filled == [True] * 8 + [False] * 12  # the ninth has the first one's colour, and a hollow marker
