@@ -50,9 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"error: there is no verb `{verb}`; there are {', '.join(VERBS)}", file=sys.stderr)
         return 2
-    if (
-        verb == "predict"
-    ):  # before torch is imported: between calls its threads sleep, and leave the cores to the frames
+    if verb == "predict":  # torch is not imported yet: its threads shall leave the cores to reading and writing
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         return int(importlib.import_module(VERBS[verb][0]).main(rest))
