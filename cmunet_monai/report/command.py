@@ -46,6 +46,10 @@ def main(argv: Sequence[str]) -> int:
     study, output = read_runs(arguments.runs), Path(arguments.output)
     default = Primary() if arguments.baseline == DEFAULT_BASELINE else None
     primary = default if arguments.primary is None else _primary(arguments.primary)
+    known = study.runs.keys() | {(labels, method) for labels, _, method in study.planned}
+    if arguments.primary is not None and primary is not None and (primary.labels, primary.method) not in known:
+        found = ", ".join(f"{method}:METRIC:{labels}" for labels, method in sorted(known))
+        raise ValueError(f"--primary {arguments.primary}: the study has no such method and label set, but {found}")
     diagonal_px = arguments.diagonal_px
     if diagonal_px is None and has_undefined_distance(study):
         diagonal_px = largest_diagonal(study)

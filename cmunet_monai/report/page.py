@@ -137,7 +137,7 @@ def page(content: Content) -> str:
     runs = next(iter(study.runs.values()))
     missing = [*study.missing, *content.not_compared]
     facts = (
-        f"{counted(len(study.cells), 'finished cell')} (one method, one draw of labels): "
+        f"{counted(len(study.cells), 'finished cell')} (one method, one run with its draw of labels and seed): "
         f"{counted(len(study.methods), 'method')} ({', '.join(study.methods)}), label sets {', '.join(study.labels)}. "
         f"Measured on {counted(len(runs.ids), 'test image')} of {counted(len(set(runs.groups)), 'group')}. "
         f"Made with cmunet_monai {version('cmunet_monai')}."
@@ -209,8 +209,9 @@ def _tables(content: Content) -> Iterable[str]:
     for labels in study.labels:
         own = {(row.method, row.metric): row for row in content.rows if row.labels == labels}
         methods = [method for method in study.methods if (labels, method) in study.runs]
-        yield f"<h3>{escape(label_words(labels)).capitalize()}</h3>"
-        header = ["method", "draws", *(metric.heading for metric in SHOWN.values())]
+        yield f"<h3>{escape(_sentence(label_words(labels)))}</h3>"
+        yield f"<p>{escape(_runs_words(study, labels))}</p>"
+        header = ["method", "runs", *(metric.heading for metric in SHOWN.values())]
         body = [
             [
                 escape(method),
@@ -220,7 +221,7 @@ def _tables(content: Content) -> Iterable[str]:
             for method in methods
         ]
         yield _table(header, body)
-        yield "<p>The same figures of each draw, in the order of the draws:</p>"
+        yield "<p>The same figures of each run, in the order of the runs:</p>"
         body = [
             [escape(method), " ".join(str(cell.draw) for cell in study.runs[labels, method].cells)]
             + ["<br>".join(SHOWN[name].show(value) for value in own[method, name].by_draw) for name in SHOWN]
@@ -228,7 +229,7 @@ def _tables(content: Content) -> Iterable[str]:
         ]
         for line in body:
             line[1] = line[1].replace(" ", "<br>")
-        yield _table(["method", "draw", *header[2:]], body)
+        yield _table(["method", "run", *header[2:]], body)
     yield "<h2>What it cost</h2>"
     yield (
         "<p>Seconds on the machine of the run: epochs times the median epoch, without the preparation of the data; "
@@ -245,8 +246,8 @@ def _tables(content: Content) -> Iterable[str]:
                 body.append(
                     [
                         *(escape(method), escape(labels)),
-                        _each(str(cell.pretraining_epochs) for cell in cells),
-                        _each(f"{cell.pretraining_seconds:,.0f}" for cell in cells),
+                        _each(_counted_or(cell.pretraining_epochs) for cell in cells),
+                        _each(_counted_or(cell.pretraining_seconds) for cell in cells),
                         _each(str(cell.epochs) for cell in cells),
                         f"{sum(seconds) / len(seconds):,.0f}{spread}",
                         _each(f"{cell.learning_rate:g}" for cell in cells),
@@ -263,8 +264,21 @@ def _choice_words(study: StudyRuns) -> str:
         folds = " or ".join(counted(number, "fold") for number in sorted({cell.choice_folds for cell in cells}))
         once = any(cell.choice_draw != cell.draw for cell in cells)
         where = "the labelled images of the first draw, for all draws" if once else "the labelled images of each draw"
-        sentences.append(f"{label_words(labels).capitalize()}: rates were chosen by {folds} inside {where}.")
+        sentences.append(f"{_sentence(label_words(labels))}: rates were chosen by {folds} inside {where}.")
     return " ".join(sentences)
+
+
+def _runs_words(study: StudyRuns, labels: str) -> str:
+    """How many runs, on how many draws of labels."""
+    cells = [cell for cell in study.cells if cell.labels == labels]
+    runs, draws = ({getattr(cell, name) for cell in cells} for name in ("draw", "label_draw"))
+    words = f"{counted(len(runs), 'run')}, each with its own seed, on {counted(len(draws), 'draw')} of labels."
+    one = " All have the same labelled images: intervals are over seeds and groups of images."
+    return words + (one if len(draws) == 1 < len(runs) else "")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _figure(row: TableRow) -> str:
@@ -274,6 +288,10 @@ def _figure(row: TableRow) -> str:
         text += f"<small>{bounds_words(metric, row.interval)}</small>"
     undefined = undefined_words(row).strip(" ()")
     return text + (f"<small>{undefined}</small>" if undefined else "")
+
+
+def _counted_or(value: float | None) -> str:
+    return "not by this study" if value is None else f"{value:,.0f}"
 
 
 def _each(values: Iterable[str]) -> str:
@@ -288,7 +306,7 @@ def _comparisons(content: Content) -> Iterable[str]:
         return
     tests = sum(not math.isnan(comparison.test.p_value) for comparison in others)
     yield (
-        "<p>Paired by draw and image, over the draws that both methods have: the difference, its bootstrap interval, "
+        "<p>Paired by run and image, over the runs that both methods have: the difference, its bootstrap interval, "
         f"the p-value, corrected for all {counted(tests, 'exploratory test')} together (Holm 1979), and what may be "
         "said. comparisons.csv also has the interval of the test, its degrees of freedom and the uncorrected p-values."
         "</p>"
@@ -297,9 +315,9 @@ def _comparisons(content: Content) -> Iterable[str]:
         own = {(c.method, c.metric): c for c in content.comparisons if c.labels == labels}
         methods = list(dict.fromkeys(method for method, _ in own))
         if own:
-            yield f"<h3>{escape(label_words(labels)).capitalize()}</h3>"
+            yield f"<h3>{escape(_sentence(label_words(labels)))}</h3>"
             yield _table(
-                ["method", "draws", *(metric.heading for metric in METRICS.values())],
+                ["method", "runs", *(metric.heading for metric in METRICS.values())],
                 [
                     [escape(method), str(len(own[method, "dice"].draws))]
                     + [_difference(own[method, name]) for name in METRICS]
@@ -445,7 +463,7 @@ def _by_label_set(content: Content, found: Sequence[Source]) -> Iterable[tuple[s
     if pretraining:
         yield "Pre-training", pretraining
     for labels in content.study.labels:
-        yield label_words(labels).capitalize(), [s for s in found if s.run.startswith(f"{labels} labels, ")]
+        yield _sentence(label_words(labels)), [s for s in found if s.run.startswith(f"{labels} labels, ")]
 
 
 def _list(items: Iterable[str]) -> str:

@@ -1,10 +1,12 @@
 """What a study has left behind: finished cells, per-image results, training logs, sidecars; and what is not there."""
 
+import ast
 import csv
 import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +33,8 @@ class Cell:
     Attributes:
         draw: position in the label set, and seed. label_draw: equal where the same labelled frames were used.
         choice_folds, choice_draw: how many folds, of which draw, chose the rate. datalist_sha256: of the final fit.
-        seconds, pretraining_seconds: of the final fit; of the pre-training, 0 where there was none.
+        seconds, pretraining_seconds: of the final fit; of the pre-training, 0 where there was none, None where the
+            weights came from a file.
         per_image: table of the evaluation, relative to the study's folder.
     """
 
@@ -42,8 +45,8 @@ class Cell:
     learning_rate: float
     epochs: int
     seconds: float
-    pretraining_epochs: int
-    pretraining_seconds: float
+    pretraining_epochs: int | None
+    pretraining_seconds: float | None
     choice_folds: int
     choice_draw: int
     datalist_sha256: str
@@ -112,7 +115,7 @@ def read_runs(folder: str | os.PathLike[str]) -> StudyRuns:
     Raises:
         FileNotFoundError: if there is no `cells.csv`, or none of the tables that it names is there.
         ValueError: if a column is not there (an older study), a cell stands twice, a value is not a number, or two
-            cells were evaluated on different images.
+            cells were evaluated on different images, groups of images or labels.
     """
     folder = Path(folder)
     cells = _read_cells(folder / "cells.csv")
@@ -125,6 +128,14 @@ def read_runs(folder: str | os.PathLike[str]) -> StudyRuns:
     for cell in present:
         if tuple(sorted(tables[cell])) != ids:
             raise ValueError(f"{cell.per_image} holds other images than {present[0].per_image}")
+        for column in ("group", f"{DIAMETERS[1]}_px"):
+            differing = sum(tables[cell][name][column] != tables[present[0]][name][column] for name in ids)
+            if differing:
+                raise ValueError(
+                    f"{cell.per_image} has another `{column}` of {differing} of {len(ids)} images than "
+                    f"{present[0].per_image}: labels or groups were changed between the two evaluations; move the "
+                    "folder of the older one away and run the study again"
+                )
     methods = dict.fromkeys(cell.method for cell in present)
     runs = {}
     for labels in sorted(dict.fromkeys(cell.labels for cell in present), key=label_order):
@@ -157,7 +168,8 @@ def largest_diagonal(study: StudyRuns) -> float:
 
 def has_undefined_distance(study: StudyRuns) -> bool:
     """Whether a comparison needs the image diagonal."""
-    return any(np.isnan(runs.tables["modified_hausdorff_px"]).any() for runs in study.runs.values())
+    tables = [runs.tables for runs in study.runs.values()]
+    return any((np.isnan(table["modified_hausdorff_px"]) & ~np.isnan(table["dice"])).any() for table in tables)
 
 
 def diameter_unit(study: StudyRuns) -> str:
@@ -227,9 +239,10 @@ def last_reconstructions(study: StudyRuns) -> dict[str, Path]:
 def _pretraining_files(study: StudyRuns, pattern: str) -> list[Path]:
     """Of the methods in the order of the study; `method.needed` stands beside its method."""
     order = {name: number for number, name in enumerate(study.methods)}
-    paths = sorted((study.folder / "pretraining").glob(f"*/{pattern}"))
+    paths = (study.folder / "pretraining").glob(f"*/{pattern}")
     names = {path: path.relative_to(study.folder / "pretraining").parts[0] for path in paths}
-    return sorted(paths, key=lambda path: (order.get(names[path].split(".")[0], len(order)), names[path], path.name))
+    kept = [path for path in names if names[path].split(".")[0] in order]
+    return sorted(kept, key=lambda path: (order[names[path].split(".")[0]], names[path], path.name))
 
 
 @dataclass(frozen=True)
@@ -275,10 +288,20 @@ def first_command(log: Path) -> str:
         return ""
     with log.open(encoding="utf-8", errors="replace") as file:
         line = next((line[2:].strip() for line in file if line.startswith("$ ")), "")
-    line = re.sub(r"^\S*(?= -m )", "python", line)
-    return re.sub(
-        r"(?<![\w./])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\",/\\]+[/\\])+(?=[^\s'\",/\\]+[/\\][^\s'\",/\\]+)", "…/", line
-    )
+    try:
+        words = [_cut(word) for word in shlex.split(line)]
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{log}: the command in its first `$ ` line cannot be read: {error}") from None
+    return shlex.join(["python", *words[1:]]) if words else ""
+
+
+def _cut(word: str) -> str:
+    """A word of a command, or a list of such words, without all but the last two parts of absolute paths."""
+    if word.startswith("["):
+        return str([_cut(str(item)) for item in ast.literal_eval(word)])
+    parts = [part for part in re.split(r"[/\\]", word) if part]
+    absolute = re.match(r"(~|[A-Za-z]:)?[/\\]", word)
+    return "/".join(["…", *parts[-2:]]) if absolute and len(parts) > 2 else word
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -303,8 +326,8 @@ def _read_cells(path: Path) -> list[Cell]:
                     learning_rate=float(row["learning_rate"]),
                     epochs=int(row["epochs"]),
                     seconds=float(row["seconds"]),
-                    pretraining_epochs=int(row["pretraining_epochs"]),
-                    pretraining_seconds=float(row["pretraining_seconds"]),
+                    pretraining_epochs=int(row["pretraining_epochs"]) if row["pretraining_epochs"] else None,
+                    pretraining_seconds=float(row["pretraining_seconds"]) if row["pretraining_seconds"] else None,
                     choice_folds=int(row["choice_folds"]),
                     choice_draw=int(row["choice_draw"]),
                     datalist_sha256=row["datalist_sha256"],
@@ -334,7 +357,10 @@ def _read_table(path: Path) -> dict[str, dict[str, str]]:
     absent = [name for name in needed if not rows or name not in rows[0]]
     if absent:
         raise ValueError(f"{path} has no {', '.join(absent)}")
-    return {row["id"]: row for row in rows}
+    table = {row["id"]: row for row in rows}
+    if len(table) < len(rows) or any(None in row.values() for row in rows):
+        raise ValueError(f"{path} is cut, or names an image twice: evaluate again")
+    return table
 
 
 def _method_runs(cells: list[Cell], ids: tuple[str, ...], tables: list[dict[str, dict[str, str]]]) -> MethodRuns:
@@ -343,19 +369,23 @@ def _method_runs(cells: list[Cell], ids: tuple[str, ...], tables: list[dict[str,
     names += [name for name in optional if all(name in table[ids[0]] for table in tables)]
     values = {}
     for name in names:
-        try:
-            values[name] = np.array(
-                [[float(table[identity][name] or math.nan) for identity in ids] for table in tables]
-            )
-        except ValueError as error:
-            raise ValueError(f"{cells[0].labels} labels, {cells[0].method}: `{name}`: {error}") from None
+        rows = []
+        for cell, table in zip(cells, tables, strict=True):
+            try:
+                rows.append([float(table[identity][name] or math.nan) for identity in ids])
+            except ValueError as error:
+                raise ValueError(f"{cell.per_image}: `{name}`: {error}") from None
+        values[name] = np.array(rows)
     return MethodRuns(tuple(cells), ids, tuple(tables[0][identity]["group"] for identity in ids), values)
 
 
 def _planned(folder: Path) -> frozenset[tuple[str, int, str]]:
     path = folder / "plan.csv"
     rows = _rows(path) if path.is_file() else []
-    return frozenset((row["labels"], int(row["draw"]), row["method"]) for row in rows)
+    try:
+        return frozenset((row["labels"], int(row["draw"]), row["method"]) for row in rows)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} must have the columns labels, draw (a number) and method: {error}") from None
 
 
 def _unfinished(folder: Path, cells: Sequence[Cell], planned: frozenset[tuple[str, int, str]]) -> list[str]:
@@ -394,7 +424,10 @@ def _absent_files(folder: Path, cells: Sequence[Cell]) -> list[str]:
 def _facts(sidecar: Path) -> dict[str, object]:
     if not sidecar.is_file():
         return {}
-    facts = json.loads(sidecar.read_text(encoding="utf-8"))
+    try:
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{sidecar} is not JSON: {error}") from None
     return {name: facts[name] for name in FACTS if facts.get(name) is not None}
 
 

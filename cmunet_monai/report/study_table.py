@@ -412,7 +412,7 @@ def _markdown(rows: Sequence[TableRow], comparisons: Sequence[Comparison]) -> st
     for labels in dict.fromkeys(row.labels for row in rows):
         own = [row for row in rows if row.labels == labels]
         lines += [f"**{label_words(labels)}**: mean [95% interval]", ""]
-        lines += _markdown_line(["method", "draws", *(metric.heading for metric in SHOWN.values())])
+        lines += _markdown_line(["method", "runs", *(metric.heading for metric in SHOWN.values())])
         lines += _markdown_line(["---"] * (len(SHOWN) + 2))
         for method in dict.fromkeys(row.method for row in own):
             figures = [row for row in own if row.method == method]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cmunet_monai.study.estimate import Estimate, estimate
 from cmunet_monai.study.plan import read_study
-from cmunet_monai.study.runner import cells_of, mistakes, run_study, shard_of
+from cmunet_monai.study.runner import cells_of, has_finished, mistakes, run_study, shard_of
 
 FORMAT = """\
 STUDY is a JSON file; its paths are relative to the current directory:
@@ -87,8 +87,8 @@ def main(argv: Sequence[str]) -> int:
     cells = cells_of(study, methods)
     if arguments.dry_run:
         for cell in cells:
-            finished = " (finished)" if (cell.folder(study) / "cell.json").is_file() else ""
-            print(f"{cell.labels} labels, draw {cell.draw}, {cell.method}{finished}")
+            done = all(has_finished(cell.folder(study) / part) for part in ("final", "evaluation"))
+            print(f"{cell.labels} labels, draw {cell.draw}, {cell.method}{' (finished)' if done else ''}")
         print(_in_words(estimate(study, methods)))
     print(f"{len(cells)} cells of {len(methods)} methods; results go to {study.output_dir}")
     if not arguments.dry_run:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import torch
@@ -11,6 +12,7 @@ from monai.bundle import ConfigParser
 from torch.utils.data import default_collate
 
 from cmunet_monai.engines.pretrainer import prepare_views
+from cmunet_monai.inferers import AutocastInferer
 from cmunet_monai.study.plan import Study
 from cmunet_monai.study.runner import (
     BundleRun,
@@ -21,6 +23,7 @@ from cmunet_monai.study.runner import (
     final_run,
     finetuning_run,
     has_finished,
+    is_weights,
     pretraining_runs,
 )
 
@@ -87,30 +90,38 @@ def _finetuning_seconds(bundle_run: BundleRun) -> float:
     network, device = parser.get_parsed_content("network"), parser.get_parsed_content("device")
     batch, size = parser.get_parsed_content("batch_size"), parser.get_parsed_content("image_size")
     images = torch.randn(batch, 1, *size, device=device).contiguous(memory_format=torch.channels_last)
-    return _step_seconds(lambda: network(images).square().mean()) / batch
+    inferer = AutocastInferer(dtype=parser.get("amp_dtype"))
+    return _step_seconds(lambda: inferer(images, network).square().mean(), device) / batch
 
 
 def _pretraining_seconds(bundle_run: BundleRun, frames: int) -> float | None:
     """Of the whole run; None where it needs weights that another run makes first."""
     settings = bundle_run.settings
-    if any(name.endswith("weights") and not Path(path).is_file() for name, path in settings.items()):
+    weights = [value for name, value in settings.items() if is_weights(name, value) and value is not None]
+    if not all(Path(path).is_file() for path in weights):
         return None
     parser = _parser(bundle_run)
     batch, epochs = parser.get_parsed_content("batch_size"), parser.get_parsed_content("max_epochs")
     parser["train#dataset#data"] = parser.get_parsed_content("train#data")[:batch]
     parser["train#dataset#progress"] = False
-    dataset, method = parser.get_parsed_content("train#dataset"), parser.get_parsed_content("method")
-    method.to(memory_format=torch.channels_last)  # as `Pretrainer` does
-    views, _ = prepare_views(default_collate(list(dataset)), parser.get_parsed_content("device"))
-    return _step_seconds(lambda: method(views)["loss"]) * (frames // batch) * epochs
+    with TemporaryDirectory() as folder:
+        if "prior_dir" in parser:
+            parser["prior_dir"] = folder  # nothing is left behind
+        dataset, method = parser.get_parsed_content("train#dataset"), parser.get_parsed_content("method")
+        method.to(memory_format=torch.channels_last)  # as `Pretrainer` does
+        device = parser.get_parsed_content("device")
+        views, _ = prepare_views(default_collate(list(dataset)), device)
+    inferer = AutocastInferer(dtype=parser.get("amp_dtype"))
+    return _step_seconds(lambda: inferer(views, method)["loss"], device) * (frames // batch) * epochs
 
 
-def _step_seconds(loss: Callable[[], torch.Tensor]) -> float:
+def _step_seconds(loss: Callable[[], torch.Tensor], device: torch.device) -> float:
     """Of a forward and a backward pass, the first of which does not count: the fastest is the one least disturbed."""
-    loss().backward()
     seconds = []
-    for _ in range(MEASURED_STEPS):
+    for _ in range(1 + MEASURED_STEPS):
         begin = perf_counter()
         loss().backward()
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
         seconds.append(perf_counter() - begin)
-    return min(seconds)
+    return min(seconds[1:])

@@ -115,10 +115,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no study at {path}")
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    settings = _json(path)
     try:
         study = _object(Study, settings, "")
     except ValueError as error:
@@ -150,15 +147,39 @@ def _named_paths(study: Study) -> list[Path]:
 def _check_draws(study: Study, path: Path, *, pretrained: bool) -> None:
     """All draws are measured on one test list; one pre-training serves them all, and may hold none of their frames."""
     draws = dict.fromkeys(draw for label_set in study.labels.values() for draw in label_set.draws)
-    rows = {draw: json.loads((draw / "final.json").read_text(encoding="utf-8")) for draw in draws}
+    for label_set in study.labels.values():
+        for draw in label_set.draws:
+            for fold in FOLDS[: label_set.choice_folds]:
+                if not _images(draw / f"fold_{fold}.json", "validation"):
+                    raise ValueError(
+                        f"{draw / f'fold_{fold}.json'} has no `validation` rows, by which a rate is chosen"
+                    )
     for name in ("test", "pretraining") if pretrained else ("test",):
-        images = {draw: [row["image"] for row in rows[draw].get(name, [])] for draw in draws}
+        images = {draw: _images(draw / "final.json", name) for draw in draws}
         differing = [str(draw) for draw in draws if images[draw] != images[study.first_draw]]
         if differing:
             raise ValueError(
                 f"{path}: {', '.join(differing)} has another list `{name}` than {study.first_draw}: write all draws "
                 "by one `data_prep split --draws N --inside M`"
             )
+
+
+def _images(datalist: Path, name: str) -> list[str]:
+    rows = _json(datalist)
+    rows = rows.get(name, []) if isinstance(rows, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and _is_text(row.get("image")) for row in rows):
+        raise ValueError(
+            f"{datalist} must hold an object whose `{name}` is a list of rows with an `image` each, as "
+            "`data_prep split` writes it"
+        )
+    return [row["image"] for row in rows]
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # UnicodeDecodeError is one too
+        raise ValueError(f"{path} is not JSON: {error}") from error
 
 
 # Settings -------------------------------------------------------------------------------------------------------------
@@ -190,8 +211,14 @@ def _read(name: str, value: Any, where: str) -> Any:
     if not fits(value):
         raise ValueError(f"`{where}` must be {expected}, got {json.dumps(value)}")
     if name.endswith("overrides"):
-        # the study sets no epochs of a pre-training, and a method may have its own in the final fit
-        free = {"max_epochs"} if where.startswith(("pretraining.", "methods.")) else set()
+        nothing = sorted(key for key, item in value.items() if item is None)
+        if nothing:  # MONAI drops it
+            raise ValueError(f"`{where}`: {', '.join(nothing)} cannot be null on a command line: leave it out")
+        free = set()
+        if where == "pretraining.overrides" or name == "pretraining_overrides":
+            free = {"max_epochs", "learning_rate", "seed"}
+        elif name == "finetuning_overrides" and where.startswith("methods."):
+            free = {"max_epochs"}  # of the final fit
         taken = sorted(set(value) & set(SET_BY_THE_STUDY) - free)
         if taken:
             raise ValueError(f"`{where}` may not hold {', '.join(taken)}, which the study sets itself")

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -102,14 +103,17 @@ def run_bundle(configs: list[Path], overrides: Overrides) -> None:
     if configs[0].name == EVALUATION:  # beside a loading process torch's idle threads must sleep, not spin
         environment.setdefault("OMP_WAIT_POLICY", "passive")
     with (output / "run.log").open("a", encoding="utf-8") as log:
-        log.write(f"$ {' '.join(command)}\n")
+        log.write(f"$ {shlex.join(command)}\n")
         log.flush()
         # it inherits the study's lock: should the study be killed, none begins beside this run
         code = subprocess.run(
             command, stdout=log, stderr=subprocess.STDOUT, check=False, close_fds=False, env=environment
         ).returncode
     if code:
-        raise RuntimeError(f"a run failed with exit code {code}: see {output / 'run.log'}, then run the study again")
+        raise RuntimeError(
+            f"a run failed with exit code {code}: see {output / 'run.log'}, then run the study again (without its rate "
+            "among `learning_rates`, should the loss have diverged)"
+        )
 
 
 def run_study(study: Study, *, methods: Sequence[str] | None = None, run: Run = run_bundle) -> list[Cell]:
@@ -175,7 +179,7 @@ def write_plan(study: Study) -> None:
 
 def write_cells(study: Study) -> None:
     """Collect the finished cells of all shards in `cells.csv`, in the order of the study."""
-    with alone(study.output_dir / ".cells.lock", None):  # another shard may have finished one meanwhile
+    with alone(study.output_dir / ".cells.csv.lock", None):  # another shard may have finished one meanwhile
         rows = [
             json.loads(path.read_text(encoding="utf-8"))
             for cell in cells_of(study)
@@ -226,11 +230,15 @@ def _run_cell(study: Study, cell: Cell, run: Run) -> None:
     logger.info("%s labels, draw %d, %s: rate %g of %s", cell.labels, cell.draw, cell.method, chosen, choices)
     draw = label_set.draws[cell.draw]
     final = final_run(study, cell, **start, seed=cell.draw, learning_rate=chosen)
-    _once(final, run)
     evaluation = folder / "evaluation"
+    if has_finished(evaluation) and not has_finished(final.output):
+        raise ValueError(f"{evaluation} is of a fit that is not in {final.output} any more: move it away too")
+    _once(final, run)
     _once(_evaluation_run(study, evaluation, draw / "final.json", final.output / "model.safetensors"), run)
-    facts = {"labels": cell.labels, "draw": cell.draw, "label_draw": label_set.draws.index(draw), "method": cell.method}
-    facts |= {"datalist_sha256": file_digest(draw / "final.json"), "learning_rate": chosen}
+    frames = [file_digest(folder / "final.json") for folder in label_set.draws]
+    label_draw = frames.index(frames[cell.draw])
+    facts = {"labels": cell.labels, "draw": cell.draw, "label_draw": label_draw, "method": cell.method}
+    facts |= {"datalist_sha256": frames[cell.draw], "learning_rate": chosen}
     facts |= {"choice_folds": label_set.choice_folds, "choice_draw": deciding.draw}
     facts |= {f"dice_in_folds_at_{rate:g}": round(dice, 4) for rate, dice in choices.items()}
     facts |= {"epochs": final.settings["max_epochs"], "seconds": _seconds(final.output / "train.csv")}
@@ -276,7 +284,9 @@ def _weights(study: Study, name: str, run: Run) -> Path | None:
 
 
 def _pretraining_facts(study: Study, name: str) -> dict[str, Any]:
-    """Epochs of a method's pre-training, and its seconds, those of the runs that it needs included."""
+    """Epochs of a method's pre-training, and its seconds, those of the runs that it needs included; a file's: None."""
+    if study.methods[name].weights is not None:
+        return {"pretraining_epochs": None, "pretraining_seconds": None}
     logs = [bundle_run.output / "training.csv" for bundle_run in pretraining_runs(study, name)]
     return {
         "pretraining_epochs": len(_rows(logs[-1])) if logs else 0,
@@ -369,9 +379,14 @@ def _once(bundle_run: BundleRun, run: Run) -> None:
 def identity(bundle_run: BundleRun) -> dict[str, Any]:
     """What makes a run another one: its options, and the contents of its configs, data list and weights."""
     settings = dict(bundle_run.settings)
-    files = [name for name in settings if name == "datalist" or name.endswith("weights")]
+    files = [name for name, value in settings.items() if name == "datalist" or is_weights(name, value)]
     settings |= {f"{name}_sha256": file_digest(settings[name]) for name in files}
-    return settings | {"configs": {path.name: file_digest(path) for path in bundle_run.configs}}
+    return settings | {"configs": [[path.name, file_digest(path)] for path in bundle_run.configs]}
+
+
+def is_weights(name: str, value: Any) -> bool:
+    """Whether an option names a file of weights, or none (`class_weights` may be a list of numbers)."""
+    return name.endswith("weights") and isinstance(value, str | None)
 
 
 def _seconds(log: Path) -> float:

@@ -115,6 +115,9 @@ def test_the_primary_comparison_stands_first_and_says_who_named_it(study):
 
 
 def test_an_absent_primary_comparison_is_said_to_be(study):
+    with pytest.raises(ValueError, match="no such method and label set, but cm_unet:METRIC:18, none:METRIC:18"):
+        main([str(study.folder), "--output", str(study.folder / "report"), "--primary", "mae:dice:50"])
+    write_rows(study.folder / "plan.csv", [{"labels": "50", "draw": 0, "method": "mae"}])
     page, _ = report(study, "--primary", "mae:dice:50")
     text = "Not made : there is no finished cell for mae against none, Dice, 50 labelled images."
     assert text in page.text
@@ -135,6 +138,29 @@ def test_a_primary_comparison_of_a_part_of_the_planned_draws_is_interim(study):
     page, _ = report(study)
     assert "Interim : 3 runs of both are planned." in page.text
     assert "18 labels, cm_unet: no finished cell of draw 2 (not begun)" in page.text
+
+
+def test_seeds_of_one_draw_of_labels_are_not_called_draws(study):
+    assert "2 runs, each with its own seed, on 2 draws of labels." in report(study)[0].text
+    for cell in study.cells:
+        cell["label_draw"] = 0
+    write_rows(study.folder / "cells.csv", study.cells)
+    words = "2 runs, each with its own seed, on 1 draw of labels. All have the same labelled images: intervals are over"
+    assert words in report(study)[0].text
+
+
+def test_weights_from_a_file_are_not_said_to_cost_nothing(study):
+    for cell in study.cells:
+        if cell["method"] == "cm_unet":
+            cell |= {"pretraining_epochs": "", "pretraining_seconds": ""}
+    write_rows(study.folder / "cells.csv", study.cells)
+    assert "cm_unet 18 not by this study not by this study 60" in report(study)[0].text
+    assert "none 18 0 0 60" in report(study)[0].text
+
+
+def test_a_label_set_keeps_its_name(study):
+    study.add("none", 0, [0.5, 0.6, 0.7], labels="Full_A")
+    assert "Label set Full_A" in report(study)[0].text
 
 
 def test_how_rates_were_chosen_is_said_as_it_was(study):

@@ -1,3 +1,5 @@
+import shlex
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,48 @@ def test_what_cannot_be_read_is_named(study):
         read_runs(study.folder)
 
 
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("a,a,", "a,b,", "has another `group` of 1 of 3 images than labels_18/draw_0/none"),
+        (",2.5", ",9.5", "has another `artery_diameter_reference_px` of 1 of 3 images than labels_18/draw_0/none"),
+        ("b,b,", "a,b,", "is cut, or names an image twice"),
+        ("c,c,0.8", "c,c,eight", r"draw_0/cm_unet/evaluation/per_image\.csv: `dice`: .*eight"),
+    ],
+)
+def test_a_table_that_does_not_fit_the_others_is_refused(study, old, new, message):
+    table = study.per_image("cm_unet", 0)
+    text = table.read_text()
+    assert old in text
+    table.write_text(text.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        read_runs(study.folder)
+
+
+def test_a_table_cut_inside_a_row_is_refused(study):
+    table = study.per_image("cm_unet", 0)
+    table.write_text(table.read_text()[:-20])
+    with pytest.raises(ValueError, match="is cut, or names an image twice"):
+        read_runs(study.folder)
+
+
+def test_a_broken_plan_and_a_broken_sidecar_are_named(study):
+    write_rows(study.folder / "plan.csv", [{"labels": "18", "draw": "x", "method": "none"}])
+    with pytest.raises(ValueError, match=r"plan\.csv must have the columns labels, draw \(a number\) and method"):
+        read_runs(study.folder)
+    (study.folder / "plan.csv").unlink()
+    (study.folder / "pretraining" / "cm_unet" / "unet.json").write_text("{")
+    with pytest.raises(ValueError, match=r"unet\.json is not JSON"):
+        sources(read_runs(study.folder))
+
+
+def test_a_pretraining_that_was_moved_aside_is_no_source(study):
+    folder = study.folder / "pretraining"
+    (folder / "old").mkdir()
+    (folder / "cm_unet" / "training.csv").rename(folder / "old" / "training.csv")
+    assert [source.run for source in sources(read_runs(study.folder)) if source.run.startswith("pre-training")] == []
+
+
 def test_a_draw_of_other_frames_for_another_method_is_refused(study):
     study.cells[-1]["datalist_sha256"] = "other"
     write_rows(study.folder / "cells.csv", study.cells)
@@ -153,11 +197,27 @@ def test_commands_keep_relative_paths_and_the_last_two_parts_of_absolute_ones(tm
     log = tmp_path / "run.log"
     log.write_text(
         "$ /opt/jane/env/bin/python -m monai.bundle run "
-        "--config_file ['bundles/a/configs/train.json', '/opt/jane/b/c.json']"
-        " --dataset_dir /data/hospital/frames --x C:\\Users\\jane\\out\\run --rate 0.002 --seed 1/3\n"
+        "--config_file \"['bundles/a/configs/train.json', '/opt/jane/b/c.json']\""
+        " --dataset_dir '/data/cath lab/Doe, Jane/hospital/frames' --x 'C:\\Users\\jane\\out\\run'"
+        " --rate 0.002 --seed 1/3 --y /tmp/z\n"
     )
-    assert first_command(log) == (
-        "python -m monai.bundle run --config_file ['bundles/a/configs/train.json', '…/b/c.json']"
-        " --dataset_dir …/hospital/frames --x …/out\\run --rate 0.002 --seed 1/3"
-    )
+    assert shlex.split(first_command(log)) == [
+        *("python", "-m", "monai.bundle", "run"),
+        *("--config_file", "['bundles/a/configs/train.json', '…/b/c.json']"),
+        *(
+            "--dataset_dir",
+            "…/hospital/frames",
+            "--x",
+            "…/out/run",
+            "--rate",
+            "0.002",
+            "--seed",
+            "1/3",
+            "--y",
+            "/tmp/z",
+        ),
+    ]
+    log.write_text("$ python 'a\n")
+    with pytest.raises(ValueError, match=r"run\.log: the command in its first `\$ ` line cannot be read: No closing"):
+        first_command(log)
     assert first_command(tmp_path / "absent.log") == ""

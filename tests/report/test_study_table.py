@@ -236,3 +236,11 @@ def test_without_masks_the_diagonal_is_asked_for_where_a_distance_is_undefined(s
     assert main([str(study.folder), *output, "--diagonal-px", "10"]) == 0
     study.drop("cm_unet", 1)
     assert main([str(study.folder), *output]) == 0
+    for method in ("none", "cm_unet"):  # an empty label has no distance that anything would stand for
+        table = study.per_image(method, 0)
+        lines = table.read_text().splitlines()
+        columns = lines[0].split(",")
+        values = dict(zip(columns, lines[1].split(","), strict=True))
+        values |= dict.fromkeys(("dice", "cl_dice", "iou", "modified_hausdorff_px"), "")
+        table.write_text("\n".join([lines[0], ",".join(values.values()), *lines[2:]]) + "\n")
+    assert main([str(study.folder), *output]) == 0

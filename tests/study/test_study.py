@@ -26,7 +26,8 @@ def plan(tmp_path):
     for draw in ("draw_0", "draw_1"):
         (tmp_path / draw).mkdir()
         for name in ("fold_0", "fold_1", "fold_2", "final"):
-            (tmp_path / draw / f"{name}.json").write_text("{}")
+            rows = [{"image": f"{draw}_{name}.png"}]
+            (tmp_path / draw / f"{name}.json").write_text(json.dumps({"training": rows, "validation": rows}))
     settings = {
         "bundle_root": str(tmp_path / "bundle"),
         "dataset_dir": str(tmp_path),
@@ -195,6 +196,37 @@ def test_draws_with_other_test_lists_are_refused(plan):
         read_study(plan)
 
 
+def test_configs_in_another_order_are_another_run(pretrained):
+    overlays = ["mae.json", "vaso.json"]
+    change(pretrained, methods={"mae": {"overlays": overlays}})
+    run_study(read_study(pretrained), run=Runs(lambda _: 0.5))
+    change(pretrained, methods={"mae": {"overlays": overlays[::-1]}})
+    with pytest.raises(ValueError, match="finished run with another configs: move it away"):
+        run_study(read_study(pretrained), run=Runs(lambda _: 0.5))
+
+
+def test_an_evaluation_of_a_fit_that_was_moved_away_is_refused_before_anything_runs(plan):
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    cell = plan.parent / "out" / "labels_18" / "draw_0" / "none"
+    (cell / "final").rename(cell / "old")
+    again = Runs(lambda _: 0.5)
+    with pytest.raises(ValueError, match=r"evaluation is of a fit that is not in .*final any more: move it away too"):
+        run_study(read_study(plan), run=again)
+    assert again.calls == []
+
+
+def test_copies_of_a_draw_are_one_draw_of_labels(plan):
+    (plan.parent / "draw_1" / "final.json").write_bytes((plan.parent / "draw_0" / "final.json").read_bytes())
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    assert [(row["draw"], row["label_draw"]) for row in cell_rows(plan)] == [("0", "0")] * 2 + [("1", "0")] * 2
+
+
+def test_a_method_of_any_name_does_not_stop_the_study(plan):
+    change(plan, methods={"cells": None})
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    assert [row["method"] for row in cell_rows(plan)] == ["cells", "cells"]
+
+
 def test_a_validation_that_is_not_of_the_last_epoch_is_refused(plan):
     def stale(configs, overrides):
         (Path(overrides["output_dir"]) / "validation.csv").write_text("epoch,mean_dice\n2,0.9\n")
@@ -218,8 +250,8 @@ def test_cells_say_what_was_chosen_from_what(plan):
         "dice_in_folds_at_0.01": "0.01",
         "epochs": "6",
         "seconds": "10.0",
-        "pretraining_epochs": "0",
-        "pretraining_seconds": "0",
+        "pretraining_epochs": "",  # by another study
+        "pretraining_seconds": "",
         "per_image": "labels_18/draw_0/cm_unet/evaluation/per_image.csv",
     }
 
@@ -488,6 +520,43 @@ def test_a_setting_of_a_label_set_of_another_kind_is_named(plan, name, value, ex
 
 
 @pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"test": [', r"draw_1/final\.json is not JSON"),
+        ('{"test": ["a.png"]}', r"draw_1/final\.json must hold an object whose `test` is a list of rows"),
+        ("[]", r"draw_1/final\.json must hold an object whose `test`"),
+    ],
+)
+def test_a_broken_data_list_is_named(plan, text, message):
+    (plan.parent / "draw_1" / "final.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_study(plan)
+
+
+def test_a_fold_that_chooses_needs_validation_rows(plan):
+    fold = plan.parent / "draw_1" / "fold_1.json"
+    fold.write_text(json.dumps(json.loads(fold.read_text()) | {"validation": []}))
+    with pytest.raises(ValueError, match=r"draw_1/fold_1\.json has no `validation` rows"):
+        read_study(plan)
+    change_labels(plan, choice_folds=1)
+    read_study(plan)
+
+
+def test_a_study_that_is_no_text_is_named(plan):
+    plan.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"study\.json is not JSON"):
+        read_study(plan)
+
+
+def test_pretraining_may_have_its_own_rate_and_seed(pretrained):
+    methods = {"mae": {"overlays": ["mae.json"], "pretraining_overrides": {"learning_rate": 0.003, "seed": 7}}}
+    change(pretrained, methods=methods)
+    runs = Runs(lambda _: 0.5)
+    run_study(read_study(pretrained), run=runs)
+    assert (runs.calls[0][1]["learning_rate"], runs.calls[0][1]["seed"]) == (0.003, 7)
+
+
+@pytest.mark.parametrize(
     "method, message",
     [
         (3, r"`methods\.m` must be a JSON object, got 3"),
@@ -498,7 +567,9 @@ def test_a_setting_of_a_label_set_of_another_kind_is_named(plan, name, value, ex
         ({"pretraining_overrides": {"max_epochs": 50}}, "pretraining_overrides but no `overlays`, without which"),
         ({"weights": "a", "needs": {"a": ["b"]}}, "needs but no `overlays`"),
         ({"overlays": [], "needs": {"a": "b"}}, r"`methods\.m\.needs` must be an object of options"),
-        ({"overlays": [], "pretraining_overrides": {"seed": 3}}, "may not hold seed"),
+        ({"overlays": [], "pretraining_overrides": {"datalist": "a"}}, "may not hold datalist"),
+        ({"overlays": [], "pretraining_overrides": {"amp_dtype": None}}, "amp_dtype cannot be null on a command line"),
+        ({"finetuning_overrides": {"seed": 3}}, "may not hold seed"),
         ({"finetuning_overrides": {"output_dir": "a", "max_epochs": 3}}, "may not hold output_dir, which"),
     ],
 )
@@ -536,7 +607,7 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(real, capsys):
 
 def test_what_has_finished_is_not_estimated_again(plan, monkeypatch):
     monkeypatch.setattr("cmunet_monai.study.estimate._finetuning_seconds", lambda run: 2.0)
-    rows = {"training": [{}] * 4, "validation": [{}] * 2, "test": [{"image": "t.png"}] * 5}
+    rows = {name: [{"image": "a.png"}] * count for name, count in (("training", 4), ("validation", 2), ("test", 5))}
     for path in plan.parent.glob("draw_*/*.json"):
         path.write_text(json.dumps(rows))
     study = read_study(plan)
