@@ -215,7 +215,8 @@ def _legend(figure: Figure, *axes: Axes) -> None:
     """One legend below all panels."""
     found = {label: handle for one in axes for handle, label in zip(*one.get_legend_handles_labels(), strict=True)}
     if found:
-        columns = min(5, len(found))
+        width_em = 7 + 0.65 * max(map(len, found))  # line, gaps, and letters of the usual width
+        columns = min(5, len(found), max(1, int(WIDTH_IN * 72 / _SMALL / width_em)))
         figure.legend(
             found.values(),
             found,

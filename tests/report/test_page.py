@@ -3,10 +3,12 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from cmunet_monai.report.command import main
-from cmunet_monai.report.figures import DPI, styles
+from cmunet_monai.report.figures import DPI, draw_finetuning, styles
+from cmunet_monai.report.study_runs import read_runs
 from tests.report.conftest import write_rows
 
 
@@ -232,6 +234,17 @@ def test_figures_are_wide_enough_to_print(study, drawn):
     _, output = report(study)
     with Image.open(output / "label_numbers.png") as picture:
         assert picture.width == pytest.approx(7.2 * DPI, abs=2)
+
+
+def test_a_legend_of_many_long_names_stays_inside_its_figure(study):
+    for number in range(11):
+        study.add(f"cm_unet_with_something_{number}", 0, [0.5, 0.6, 0.7])
+    runs = read_runs(study.folder)
+    figure = draw_finetuning(runs, "none")
+    figure.canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
 
 
 def test_no_two_of_twenty_methods_look_alike_and_eight_differ_in_colour_marker_and_line():
