@@ -20,10 +20,13 @@ class Pretrainer(SupervisedTrainer):
         device: where the method is trained.
         max_epochs: epochs of the whole run, those before an interruption included.
         train_data_loader: gives dictionaries of views.
-        method: the method, or its `DistributedDataParallel`; it is brought to the channels-last memory format.
+        method: the method, which is brought to the channels-last memory format; or its `DistributedDataParallel`, which
+            has to wrap it in that format (brought there afterwards, its first gradients would stand in wrong places).
         optimizer: of the method's parameters. The method's `after_step` runs after each of its steps.
         inferer: how the method is called; `cmunet_monai.inferers.AutocastInferer` for bfloat16.
         settings: further arguments of MONAI's `SupervisedTrainer`, such as `train_handlers`.
+    Raises:
+        ValueError: if the loader has no batch, since there are fewer frames than one holds.
     """
 
     def __init__(
@@ -38,8 +41,14 @@ class Pretrainer(SupervisedTrainer):
         train_handlers: Sequence[Any] | None = None,
         **settings: Any,
     ) -> None:
+        if len(train_data_loader) == 0:
+            raise ValueError(
+                f"the frames for training do not fill one batch of {train_data_loader.batch_size} in each process: "
+                "give more frames or a smaller `batch_size`"
+            )
         inner: Any = getattr(method, "module", method)
-        inner.to(memory_format=torch.channels_last)
+        if not isinstance(method, nn.parallel.DistributedDataParallel):
+            inner.to(memory_format=torch.channels_last)
         optimizer.register_step_post_hook(lambda *_: inner.after_step())
         super().__init__(
             device=device,

@@ -93,7 +93,6 @@ class CMUNet(PretrainingMethod):
         if lambda_c:
             if embedding == "flattened":
                 features = self._flattened_length(image_size)
-                self.image_size = tuple(image_size or ())
                 self.feature_decoder = UNetDecoder(network.channels)
                 self.feature_head = nn.Conv2d(network.channels[0], head_channels, kernel_size=1)
                 self.adapter = nn.Conv2d(network.channels[-1], network.divisor**2, kernel_size=1)

@@ -27,8 +27,8 @@ class SparK(PretrainingMethod):
         ValueError: if a patch is not a whole number of positions at the bottleneck.
     Source: Tian et al. 2023, section 3; the tokens' initialisation from its code. Deviations: the decoder is the
         UNet's, and is transferred; no normalisation and no convolution before it, since it takes the encoder's widths;
-        crops (0.2 to 1 of the area, there 0.67 to 1), weight decay (fixed) and gradients (not clipped) are as for the
-        other methods here.
+        several processes have BatchNorm's statistics of their own frames each (there: of all); crops (0.2 to 1 of the
+        area, there 0.67 to 1), weight decay (fixed) and gradients (not clipped) are as for the other methods here.
     """
 
     def __init__(self, network: UNet, *, patch_size: int = 16, normalise_targets: bool = True) -> None:

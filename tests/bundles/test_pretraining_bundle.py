@@ -124,7 +124,8 @@ def test_two_processes_train_one_method_and_share_negatives(tiny_pretraining, tm
     with (tmp_path / "training.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["settings"]["learning_rate"] == 0.001
+    settings = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["settings"]
+    assert (settings["learning_rate"], settings["processes"]) == (0.001, 2)
     assert load_unet_weights(UNet(channels=tiny_pretraining.channels), tmp_path / "unet.safetensors").skipped == ()
 
 

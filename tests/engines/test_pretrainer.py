@@ -14,8 +14,10 @@ from cmunet_monai.engines.handlers import (
     SaveUNetWeights,
     SetDataEpoch,
 )
+from cmunet_monai.engines.handlers.reconstruction import draw_reconstructions
 from cmunet_monai.inferers import AutocastInferer
-from cmunet_monai.methods import CMUNet
+from cmunet_monai.methods import CMUNet, ModelsGenesis
+from cmunet_monai.methods.base import Reconstruction
 from cmunet_monai.networks import UNet
 from cmunet_monai.transforms import RandPairedViewsd, RandPatchMaskd
 
@@ -167,6 +169,50 @@ def test_pictures_do_not_change_the_run(tmp_path):
     assert not (tmp_path / "False" / "reconstructions").exists()
     for name, value in methods[0].network.named_parameters():
         assert torch.equal(methods[1].network.get_parameter(name), value), name
+
+
+def test_pictures_can_be_drawn_of_tensors_on_any_device(tmp_path, monkeypatch):
+    image = torch.zeros(1, 1, 8, 8, device="meta")
+    asked = []
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: asked.append(tensor.device.type) or torch.zeros(8, 8))
+    draw_reconstructions(Reconstruction(image, image, image), tmp_path / "a.png", 1)
+    assert asked == ["meta"] * 4  # grey levels, and three pictures
+    assert (tmp_path / "a.png").is_file()
+
+
+def test_a_step_of_a_distributed_method_is_that_of_the_method(tmp_path):
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", rank=0, world_size=1, init_method=store)
+    frames = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(3))
+    loader = DataLoader([{"image": frame, "distorted": frame * 0.5} for frame in frames], batch_size=3)
+    weights = []
+    try:
+        for distributed in (False, True):
+            torch.manual_seed(0)
+            method = ModelsGenesis(UNet(channels=(4, 8, 8)))
+            optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+            given = torch.nn.parallel.DistributedDataParallel(method) if distributed else method
+            Pretrainer(
+                device=torch.device("cpu"), max_epochs=1, train_data_loader=loader, method=given, optimizer=optimizer
+            ).run()
+            weights.append(method.state_dict())
+    finally:
+        torch.distributed.destroy_process_group()
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_frames_that_do_not_fill_a_batch_are_refused():
+    method = ModelsGenesis(UNet(channels=(4, 8, 8)))
+    loader = DataLoader([{"image": torch.zeros(1, 8, 8)}] * 3, batch_size=4, drop_last=True)
+    with pytest.raises(ValueError, match="do not fill one batch of 4 in each process"):
+        Pretrainer(
+            device=torch.device("cpu"),
+            max_epochs=1,
+            train_data_loader=loader,
+            method=method,
+            optimizer=torch.optim.SGD(method.parameters(), lr=0.1),
+        )
 
 
 def test_the_momentum_branch_moves_once_a_step(tmp_path):

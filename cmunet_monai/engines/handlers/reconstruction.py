@@ -67,7 +67,7 @@ def draw_reconstructions(pictures: Reconstruction, path: Path, epoch: int) -> No
     figure = Figure(figsize=(7.5, 2.5 * count + 0.4), layout="constrained")
     axes = figure.subplots(count, len(titles), squeeze=False)
     for row in range(count):
-        low, high = torch.quantile(pictures.image[row].float(), torch.tensor([0.005, 0.995])).tolist()
+        low, high = torch.quantile(pictures.image[row].float().cpu(), torch.tensor([0.005, 0.995])).tolist()
         for column, (name, title) in enumerate(titles.items()):
             image = getattr(pictures, name)[row, 0].float().cpu().numpy()
             axes[row, column].imshow(image.T, cmap="gray", vmin=low, vmax=high)
