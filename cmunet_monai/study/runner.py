@@ -385,8 +385,8 @@ def identity(bundle_run: BundleRun) -> dict[str, Any]:
 
 
 def is_weights(name: str, value: Any) -> bool:
-    """Whether an option names a file of weights, or none (`class_weights` may be a list of numbers)."""
-    return name.endswith("weights") and isinstance(value, str | None)
+    """Whether an option names a file of weights, or none; not numbers, nor a reference (`@pretrained_weights`)."""
+    return name.endswith("weights") and isinstance(value, str | None) and not str(value).startswith(("@", "$"))
 
 
 def _seconds(log: Path) -> float:

@@ -386,6 +386,19 @@ def test_a_method_has_its_own_options_in_every_fine_tuning(plan):
     assert not any("pretrained_rate" in call for name, call in runs.calls if name == "evaluate.json")
 
 
+def test_a_reference_to_weights_and_weights_of_classes_are_no_files(plan):
+    own = {
+        "optimizer#pretrained_weights": "@pretrained_weights",
+        "optimizer#pretrained_rate": 0.3,
+        "class_weights": [1, 2],
+    }
+    change(plan, methods={"slow": {"weights": str(plan.parent / "unet.safetensors"), "finetuning_overrides": own}})
+    runs = Runs(lambda _: 0.5)
+    run_study(read_study(plan), run=runs)
+    assert runs.calls[0][1]["optimizer#pretrained_weights"] == "@pretrained_weights"
+    assert [row["method"] for row in cell_rows(plan)] == ["slow", "slow"]
+
+
 def test_shards_share_the_methods_and_one_table(plan):
     study = read_study(plan)
     assert (shard_of(study, 1, 2), shard_of(study, 2, 2)) == (["none"], ["cm_unet"])
