@@ -108,7 +108,6 @@ def _pretraining_seconds(bundle_run: BundleRun, frames: int) -> float | None:
         if "prior_dir" in parser:
             parser["prior_dir"] = folder  # nothing is left behind
         dataset, method = parser.get_parsed_content("train#dataset"), parser.get_parsed_content("method")
-        method.to(memory_format=torch.channels_last)  # as `Pretrainer` does
         device = parser.get_parsed_content("device")
         views, _ = prepare_views(default_collate(list(dataset)), device)
     inferer = AutocastInferer(dtype=parser.get("amp_dtype"))
@@ -121,7 +120,7 @@ def _step_seconds(loss: Callable[[], torch.Tensor], device: torch.device) -> flo
     for _ in range(1 + MEASURED_STEPS):
         begin = perf_counter()
         loss().backward()
-        if torch.device(device).type == "cuda":
+        if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(perf_counter() - begin)
     return min(seconds[1:])
