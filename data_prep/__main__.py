@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "data_prep.synthesize",
         "synthetic coronary angiograms, single frames or XA runs, with exact masks",
     ),
+    "trees": ("data_prep.trees", "projected synthetic coronary trees, to paint into unlabelled angiograms"),
     "deidentify": (
         "data_prep.deidentify",
         "an export of XA DICOM -> de-identified copies by pseudonym, and a list of what a person must look at",

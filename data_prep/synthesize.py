@@ -23,25 +23,23 @@ patient, its number, --frames and --size.
 
 import argparse
 import io
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from cmunet_monai.atomic import atomic_path
 from data_prep.datalist import Row, datalist_text, write_datalist
-from data_prep.synthetic import DEFAULT_MIN_CALIBRE_MM, synthesize_frame
+from data_prep.synthetic import synthesize_frame
 from data_prep.synthetic.cine_files import CineSettings, write_cines
 from data_prep.synthetic.folder import check_folder
+from data_prep.synthetic.options import add_scene_arguments, check_scene_arguments
 from data_prep.synthetic.xa_file import TRANSFER_SYNTAX_NAMES
+from data_prep.workers import each
 
-MIN_SIZE_PX, MAX_SIZE_PX = 64, 2048
 TEST_PATIENT_CYCLE = 5
 _FRAME_OPTIONS = ("frames_per_patient", "round_corners")
 _CINE_OPTIONS = ("patients", "runs_per_patient", "transfer_syntax")
@@ -84,8 +82,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames", type=int, default=64, help="how many frames; with --cine in every run (default: 64)"
     )
-    parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default: 256)")
-    parser.add_argument("--seed", type=int, default=0, help="names the data set (default: 0)")
     parser.add_argument("--frames-per-patient", type=int, metavar="N", help="views of one (default: 4)")
     parser.add_argument("--patients", type=int, metavar="N", help="with --cine: how many (default: 4)")
     parser.add_argument("--runs-per-patient", type=int, metavar="N", help="with --cine: views of one (default: 2)")
@@ -95,19 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --cine: how the DICOM files are stored; the jpeg ones need python-gdcm (default: explicit)",
     )
     parser.add_argument(
-        "--min-calibre-mm",
-        type=float,
-        default=DEFAULT_MIN_CALIBRE_MM,
-        metavar="MM",
-        help=f"thinner arteries are shown but not marked (default: {DEFAULT_MIN_CALIBRE_MM})",
-    )
-    parser.add_argument(
         "--round-corners",
         choices=tuple(_ROUND_CORNERS),
         help="dark corners of a round image intensifier: as the X-ray systems have them (mixed, the default), on all "
         "frames, on none; not with --cine",
     )
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes to share the work (default: 1)")
+    add_scene_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -120,14 +109,7 @@ def run(args: argparse.Namespace) -> None:
         if getattr(args, name) is not None:
             flag = f"--{name.replace('_', '-')}"
             raise ValueError(f"{flag} cannot be given with --cine" if args.cine else f"{flag} needs --cine")
-    if not MIN_SIZE_PX <= args.size <= MAX_SIZE_PX:
-        raise ValueError(f"--size must be {MIN_SIZE_PX} to {MAX_SIZE_PX} pixels, got {args.size}")
-    if args.seed < 0:
-        raise ValueError(f"--seed must be 0 or more, got {args.seed}")
-    if not 0 <= args.min_calibre_mm <= 3:
-        raise ValueError(f"--min-calibre-mm must be 0 to 3 (then only trunks are left), got {args.min_calibre_mm}")
-    if args.workers < 1:
-        raise ValueError(f"--workers must be 1 or more, got {args.workers}")
+    check_scene_arguments(args)
     if args.cine:
         _run_cines(args)
     else:
@@ -178,15 +160,8 @@ def _run_frames(args: argparse.Namespace) -> None:
         datalist_path.unlink()
 
     write = partial(_write_frame, args.output, settings)
-    progress = partial(tqdm, total=settings.frames, desc="synthesizing", unit="frame", disable=None)
-    if args.workers == 1:
-        for _ in progress(map(write, range(settings.frames))):
-            pass
-    else:
-        # Not forked: a process forked while OpenCV or torch has threads can hang.
-        with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-            for _ in progress(pool.map(write, range(settings.frames), chunksize=settings.frames_per_patient)):
-                pass
+    chunk = settings.frames_per_patient  # a patient's trees are grown once a process
+    each(write, range(settings.frames), workers=args.workers, title="synthesizing", unit="frame", chunk=chunk)
     write_datalist(datalist_path, lists, header)
     for name, listed in lists.items():
         print(f"{name:12} {len(listed):5} frames of {len({row.patient_id for row in listed})} patients")

@@ -12,11 +12,12 @@ from cmunet_monai.networks import UNet
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a method shows of itself: (B, 1, H, W) each."""
+    """What a method shows of itself: (B, 1, H, W) each, and what they are called."""
 
     image: Tensor
     masked: Tensor
     reconstruction: Tensor
+    titles: tuple[str, str, str] = ("view", "what the network sees", "reconstruction")
 
 
 class PretrainingMethod(nn.Module, ABC):
@@ -26,7 +27,7 @@ class PretrainingMethod(nn.Module, ABC):
 
     Attributes:
         transferred: which parts of the network fine-tuning starts from.
-        network: the UNet. Its segmentation head takes no part in pre-training and is frozen.
+        network: the UNet. Its segmentation head is frozen, unless it is transferred.
     """
 
     transferred: tuple[str, ...] = ("encoder", "decoder")
@@ -34,7 +35,7 @@ class PretrainingMethod(nn.Module, ABC):
     def __init__(self, network: UNet) -> None:
         super().__init__()
         self.network = network
-        self.network.head.requires_grad_(False)
+        self.network.head.requires_grad_("head" in self.transferred)
 
     @abstractmethod
     def forward(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -75,6 +76,12 @@ def fill_hidden(image: Tensor, pixels: Tensor, mask: Tensor, patch_size: int, *,
         variance, mean = torch.var_mean(image.reshape(shape), dim=(3, 5), keepdim=True)
         pixels = (pixels.reshape(shape) * variance.sqrt() + mean).reshape(image.shape)
     return torch.where(_pixel_mask(mask, patch_size), pixels, image)
+
+
+def in_range_of(image: Tensor, share: Tensor) -> Tensor:
+    """(B, 1, H, W) each: 0..1 of `share` as the darkest to the brightest value of each image, for pictures."""
+    low, high = image.amin(dim=(1, 2, 3), keepdim=True), image.amax(dim=(1, 2, 3), keepdim=True)
+    return low + (high - low) * share
 
 
 @torch.no_grad()

@@ -7,8 +7,7 @@ from monai.losses import DiceLoss
 from torch import Tensor
 from torch.nn import functional
 
-from cmunet_monai.methods.base import PretrainingMethod, Reconstruction
-from cmunet_monai.methods.vessel_prior import in_range_of
+from cmunet_monai.methods.base import PretrainingMethod, Reconstruction, in_range_of
 from cmunet_monai.networks import UNet
 
 
@@ -31,7 +30,6 @@ class PriorSegmentor(PretrainingMethod):
         super().__init__(network)
         if network.out_channels != 1:
             raise ValueError(f"`network` must have 1 output channel, got {network.out_channels}")
-        self.network.head.requires_grad_(True)
         self.dice = DiceLoss(sigmoid=True)
 
     def forward(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cmunet_monai.losses import VesselBCELoss
-from cmunet_monai.methods.base import PretrainingMethod, Reconstruction, hide
+from cmunet_monai.methods.base import PretrainingMethod, Reconstruction, hide, in_range_of
 from cmunet_monai.networks import UNet
 
 
@@ -49,9 +49,3 @@ class VesselPrior(PretrainingMethod):
 
     def _logits(self, masked: Tensor) -> Tensor:
         return self.prior_head(self.network.decoder(self.network.encoder(masked)))
-
-
-def in_range_of(image: Tensor, share: Tensor) -> Tensor:
-    """(B, 1, H, W) each: 0..1 of `share` as the darkest to the brightest value of each image, for pictures."""
-    low, high = image.amin(dim=(1, 2, 3), keepdim=True), image.amax(dim=(1, 2, 3), keepdim=True)
-    return low + (high - low) * share

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import MapTransform, Randomizable, Transform
 from monai.utils import convert_to_dst_type
 from monai.utils.enums import TransformBackends
 
@@ -117,4 +117,39 @@ class UnsharpMaskd(MapTransform):
         row = dict(data)
         for key in self.key_iterator(row):
             row[key] = self.transform(row[key])
+        return row
+
+
+class RandUnsharpMaskd(MapTransform, Randomizable):
+    """`UnsharpMask` with a radius drawn anew, so that a network meets what frames of other sizes look like.
+
+    Args:
+        keys: frames, (C, H, W).
+        radius: smallest and largest, drawn evenly on a logarithmic scale. 60 px of a frame of 512 are 30 at 256.
+        amount: see `UnsharpMask`.
+        allow_missing_keys: as in MONAI.
+    Raises:
+        ValueError: if the radii are not in order, or not above 0.
+    """
+
+    backend = UnsharpMask.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        radius: tuple[float, float] = (25, 55),
+        amount: float = 1,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if not 0 < radius[0] <= radius[1]:
+            raise ValueError(f"`radius` must be (smallest, largest), both above 0, got {tuple(radius)}")
+        self.radius = (radius[0], radius[1])
+        self.amount = amount
+
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        row = dict(data)
+        for key in self.key_iterator(row):
+            radius = float(np.exp(self.R.uniform(*np.log(self.radius))))
+            row[key] = UnsharpMask(radius, self.amount)(row[key])
         return row

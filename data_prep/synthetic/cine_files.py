@@ -8,18 +8,14 @@ OUTPUT/cines.json               the list, written last
 
 import gzip
 import json
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cmunet_monai.atomic import atomic_path, write_text_atomic
 from data_prep.datalist import read_json_object
@@ -27,6 +23,7 @@ from data_prep.synthetic.cine import MIN_FRAMES, SyntheticCine, branch_label, sy
 from data_prep.synthetic.folder import check_folder
 from data_prep.synthetic.vendors import VENDORS
 from data_prep.synthetic.xa_file import TRANSFER_SYNTAX_NAMES, write_xa
+from data_prep.workers import each
 
 LISTING = "cines.json"
 _SETTINGS_KEY = "synthesize_cine"
@@ -96,13 +93,7 @@ def write_cines(output: Path, settings: CineSettings, *, workers: int) -> Path:
     files = [row[kind] for row in rows for kind in ("dicom", "mask", "truth")]
     check_folder(output, [*files, LISTING], listing=LISTING, key=_SETTINGS_KEY, settings=asdict(settings))
     write = partial(_write_run, output, settings)
-    progress = partial(tqdm, total=count, desc="synthesizing", unit="run", disable=None)
-    if workers == 1:
-        _exhaust(progress(map(write, range(count))))
-    else:
-        # Not forked: a process forked while OpenCV or torch has threads can hang.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            _exhaust(progress(pool.map(write, range(count))))
+    each(write, range(count), workers=workers, title="synthesizing", unit="run")
     document = {
         "name": "synthetic coronary angiography runs",
         _SETTINGS_KEY: asdict(settings),
@@ -201,8 +192,3 @@ def _nifti(masks: NDArray[np.uint8], spacing_mm: float) -> bytes:
 
 def _rounded(values: NDArray[np.float64], digits: int) -> list[Any]:
     return list(np.round(values, digits).tolist())
-
-
-def _exhaust(results: Iterable[None]) -> None:
-    for _ in results:
-        pass

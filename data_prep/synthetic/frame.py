@@ -29,6 +29,8 @@ class SyntheticFrame:
     """(size, size), row 0 at the top."""
     mask: NDArray[np.uint8]
     """(size, size): 255 where the pixel's centre lies in a projected artery, else 0."""
+    agent_mm: NDArray[np.float32]
+    """(size, size): length of each ray in undiluted contrast agent: arteries, catheter and reflux."""
     side: Side
     look: str
     view: CArmView
@@ -81,7 +83,7 @@ def synthesize_frame(
     background = draw_background(rng, view, tree.heart)
     image = acquire(rng, view, look, background, agent + draw_wires(rng, view), round_corners=round_corners)
     mask = np.where(lumen_mask(labelled, view), np.uint8(255), np.uint8(0))
-    return SyntheticFrame(image, mask, side, look.name, view)
+    return SyntheticFrame(image, mask, agent / np.float32(iodine_per_mm), side, look.name, view)
 
 
 @lru_cache(maxsize=8)

@@ -58,7 +58,7 @@ def draw_background(rng: Generator, view: CArmView, heart: Heart) -> Map:
 
 def draw_background_layers(rng: Generator, view: CArmView, heart: Heart) -> list[tuple[Layer, Map]]:
     """Attenuation of everything but contrast agent and devices, apart by what moves together; tissue is first."""
-    right, up = _grid_mm(view)
+    right, up = grid_mm(view)
     layers: list[tuple[Layer, Map]] = [("tissue", _soft_tissue(rng, view))]
     layers.append(("heart", rng.uniform(0.1, 0.6) * _heart_shadow(view, heart)))
     if rng.random() < 0.85:
@@ -75,7 +75,7 @@ def draw_background_layers(rng: Generator, view: CArmView, heart: Heart) -> list
 
 def draw_wires(rng: Generator, view: CArmView) -> Map:
     """Attenuation of cables and wires on and in the patient: none on most frames."""
-    right, up = _grid_mm(view)
+    right, up = grid_mm(view)
     total = np.zeros_like(right)
     for _ in range(rng.poisson(0.15)):
         angle, offset = rng.uniform(0, np.pi), rng.uniform(-0.45, 0.45) * view.field_mm
@@ -83,7 +83,7 @@ def draw_wires(rng: Generator, view: CArmView) -> Map:
         bend = offset + rng.normal(0, 0.002) * along**2 + rng.normal(0, 3) * np.sin(along / rng.uniform(12, 40))
         radius = rng.uniform(0.3, 0.8)
         soft = np.hypot(0.3 * view.pixel_mm, 0.2)
-        total += rng.uniform(0.05, 0.35) * _step((radius - np.abs(across - bend)) / soft)
+        total += rng.uniform(0.05, 0.35) * soft_step((radius - np.abs(across - bend)) / soft)
     return total
 
 
@@ -194,7 +194,7 @@ def acquire(
 
 def _collimation(rng: Generator, view: CArmView, look: Look, round_corners: bool | None) -> tuple[Map, Map]:
     """Vignetting (about 1) and the open part of the field (0 to 1)."""
-    right, up = _grid_mm(view)
+    right, up = grid_mm(view)
     half = view.field_mm / 2
     shade = 1 - rng.uniform(0, 0.12) * (right**2 + up**2) / half**2
     opening = np.ones_like(shade)
@@ -206,13 +206,13 @@ def _collimation(rng: Generator, view: CArmView, look: Look, round_corners: bool
         for distance in (turned_right, -turned_right, turned_up, -turned_up):
             if rng.random() < 0.8:
                 edge = half * (1 - rng.uniform(0.01, 0.3 if wide else 0.12))
-                opening *= _step((edge - distance) / soft)
+                opening *= soft_step((edge - distance) / soft)
     intensifier = rng.random() < look.round_corner_probability if round_corners is None else round_corners
     if intensifier:
         centre = rng.normal(0, 0.015 * half, 2)
         radius = half * rng.uniform(1.02, 1.2)
         distance = np.hypot(right - centre[0], up - centre[1])
-        opening *= _step((radius - distance) / rng.uniform(0.3, 1.0))
+        opening *= soft_step((radius - distance) / rng.uniform(0.3, 1.0))
         shade = shade * (1 - rng.uniform(0.05, 0.3) * (distance / radius) ** 2)
     leak = rng.uniform(0.0, 0.06)
     return shade.astype(np.float32), (leak + (1 - leak) * opening).astype(np.float32)
@@ -231,7 +231,7 @@ def _soft_tissue(rng: Generator, view: CArmView) -> Map:
 
 def _heart_shadow(view: CArmView, heart: Heart) -> Map:
     """Path length through the heart's ellipsoid (parallel rays), 1 where longest."""
-    right, up = _grid_mm(view)
+    right, up = grid_mm(view)
     half_axes = np.array([heart.radius_mm, heart.radius_mm, heart.length_mm * 0.75]) * 1.08
     centre, _ = view.project(np.zeros((1, 3)))
     middle = (view.size - 1) / 2
@@ -255,7 +255,7 @@ def _spine(rng: Generator, view: CArmView, right: Map, up: Map) -> Map:
     pitch = rng.uniform(22, 32) * magnification[0]
     wave = (up / pitch + rng.random()) % 1.0
     waist = half_width * (1 - rng.uniform(0.0, 0.1) * np.sin(np.pi * wave) ** 2)
-    body = _step((waist - np.abs(across)) / rng.uniform(0.5, 5.0))
+    body = soft_step((waist - np.abs(across)) / rng.uniform(0.5, 5.0))
     disc = np.exp(-(((wave - 0.5) / 0.09) ** 2))
     plates = np.exp(-(((np.abs(wave - 0.5) - 0.12) / 0.025) ** 2))
     pedicles = np.exp(-(((np.abs(across) - 0.55 * half_width) / 4) ** 2) - (((wave - 0.15) * pitch / 5) ** 2))
@@ -271,7 +271,7 @@ def _diaphragm(rng: Generator, view: CArmView, right: Map, up: Map) -> Map:
     centre_right = rng.uniform(-0.5, 0.5) * view.field_mm
     squeeze = rng.uniform(0.7, 1.3)
     depth = 1 - ((right - centre_right) * squeeze / radius) ** 2 - ((up - (top - radius)) / radius) ** 2
-    chord = np.sqrt(np.maximum(depth, 0)) if rng.random() < 0.6 else _step(depth * radius / rng.uniform(1, 4))
+    chord = np.sqrt(np.maximum(depth, 0)) if rng.random() < 0.6 else soft_step(depth * radius / rng.uniform(1, 4))
     return _blur(chord.astype(np.float32), rng.uniform(0.3, 1.2) / view.pixel_mm)
 
 
@@ -286,7 +286,7 @@ def _ribs(rng: Generator, view: CArmView, right: Map, up: Map) -> Map:
         distance = (((height + rng.uniform(0, pitch)) % pitch) - pitch / 2) / steepness
         inner = outer - rng.uniform(0.8, 1.6)
         wall = np.sqrt(np.maximum(outer**2 - distance**2, 0)) - np.sqrt(np.maximum(inner**2 - distance**2, 0))
-        fade = _step((rng.uniform(-0.2, 0.5) * view.field_mm - right * rng.choice([-1, 1])) / 10)
+        fade = soft_step((rng.uniform(-0.2, 0.5) * view.field_mm - right * rng.choice([-1, 1])) / 10)
         total += fade * (wall / 4 + 0.5 * (np.abs(distance) < outer)).astype(np.float32)
     return _blur(total, rng.uniform(0.3, 0.9) / view.pixel_mm)
 
@@ -296,11 +296,11 @@ def _muscle_fibres(rng: Generator, view: CArmView, right: Map, up: Map) -> Map:
     angle = rng.uniform(0, np.pi)
     across = right * np.cos(angle) + up * np.sin(angle) + 4 * _noise(rng, view, 60)
     stripes = np.sin(2 * np.pi * across / rng.uniform(3, 9) + 5 * _noise(rng, view, 30))
-    where = _step(2 * _noise(rng, view, 60) - 0.8)
+    where = soft_step(2 * _noise(rng, view, 60) - 0.8)
     return (stripes * where).astype(np.float32)
 
 
-def _grid_mm(view: CArmView) -> tuple[Map, Map]:
+def grid_mm(view: CArmView) -> tuple[Map, Map]:
     """(right, up) of every pixel's centre from the picture's middle, in mm."""
     place = ((np.arange(view.size) - (view.size - 1) / 2) * view.pixel_mm).astype(np.float32)
     right, down = np.meshgrid(place, place)
@@ -332,6 +332,6 @@ def _blur(image: NDArray[np.float32], sigma_px: float) -> Map:
     return np.asarray(cv2.resize(small, image.shape[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
-def _step(x: NDArray[Any]) -> Map:
+def soft_step(x: NDArray[Any]) -> Map:
     """0 far below, 1 far above, smooth within about one unit."""
     return (0.5 + 0.5 * np.tanh(x)).astype(np.float32)

@@ -16,7 +16,7 @@ from cmunet_monai.methods import PretrainingMethod, Reconstruction
 
 
 class ReconstructionPictures:
-    """Write a PNG of the same few views every few epochs: the view, what the method sees of it, what it makes of it.
+    """Write a PNG of the same few views every few epochs: what a method gives as its `Reconstruction`.
 
     Args:
         method: the method, or its `DistributedDataParallel`; one that reconstructs nothing gives no picture.
@@ -62,7 +62,8 @@ class ReconstructionPictures:
 
 def draw_reconstructions(pictures: Reconstruction, path: Path, epoch: int) -> None:
     """One row a frame, upright, in the grey scale of the whole view."""
-    titles = {"image": "view", "masked": "what the network sees", "reconstruction": f"reconstruction, epoch {epoch}"}
+    *first, last = pictures.titles
+    titles = dict(zip(("image", "masked", "reconstruction"), (*first, f"{last}, epoch {epoch}"), strict=True))
     count = len(pictures.image)
     figure = Figure(figsize=(7.5, 2.5 * count + 0.4), layout="constrained")
     axes = figure.subplots(count, len(titles), squeeze=False)
