@@ -12,9 +12,10 @@ class SeededCacheDataset(CacheDataset):
     """MONAI's `CacheDataset` whose random transforms are seeded anew for every sample of every epoch.
 
     The same (seed, epoch, index) gives the same sample with any number of workers and in a resumed run, which MONAI's
-    per-worker state does not. `set_epoch` is called at each epoch's start by `SetDataEpoch` (workers are started anew
-    each epoch, so they see it; `persistent_workers` must stay off). One random state serves all transforms, and random
-    transforms keep no record of themselves (MONAI's `track_meta`), which takes as long as most of them do.
+    per-worker state does not. An index beyond the length is a row drawn once more: the row `index` modulo the length.
+    `set_epoch` is called at each epoch's start by `SetDataEpoch` (workers are started anew each epoch, so they see it;
+    `persistent_workers` must stay off). One random state serves all transforms, and random transforms keep no record of
+    themselves (MONAI's `track_meta`), which takes as long as most of them do.
 
     Args:
         data: rows of the data list.
@@ -47,6 +48,6 @@ class SeededCacheDataset(CacheDataset):
         tracked = get_track_meta()
         set_track_meta(False)
         try:
-            return super()._transform(index)
+            return super()._transform(index % len(self))
         finally:
             set_track_meta(tracked)

@@ -4,6 +4,7 @@ from cmunet_monai.transforms.bezier_intensity import RandBezierIntensityd
 from cmunet_monai.transforms.corner_inpaint import CornerInpaint, CornerInpaintd
 from cmunet_monai.transforms.deform import RandDeformd
 from cmunet_monai.transforms.erase_arteries import EraseArteriesd
+from cmunet_monai.transforms.fill_label import FillLabeld
 from cmunet_monai.transforms.frame_reader import FrameReader
 from cmunet_monai.transforms.join_views import JoinViewsd
 from cmunet_monai.transforms.load_frame import LoadFramed
@@ -24,6 +25,7 @@ __all__ = [
     "CornerInpaint",
     "CornerInpaintd",
     "EraseArteriesd",
+    "FillLabeld",
     "FrameReader",
     "JoinViewsd",
     "LoadFramed",

@@ -516,7 +516,7 @@ def test_training_evaluation_and_inference_prepare_a_frame_in_the_same_way():
     def image_steps(transforms):
         steps = [step for step in transforms if "image" in step["keys"] and step["_target_"] != "SelectItemsd"]
         return [
-            {key: value for key, value in step.items() if key not in ("keys", "_desc_")}
+            {key: value for key, value in step.items() if key not in ("keys", "_desc_", "allow_missing_keys")}
             for step in steps
             if step["_target_"] not in ("CopyItemsd", "EnsureTyped")
         ]

@@ -4,6 +4,7 @@ from cmunet_monai.engines.handlers.csv_log import CSVLog, named_losses
 from cmunet_monai.engines.handlers.evaluation import EvaluationReport
 from cmunet_monai.engines.handlers.non_finite import StopOnNonFiniteLoss
 from cmunet_monai.engines.handlers.progress import ProgressBar
+from cmunet_monai.engines.handlers.pseudo_labels import PseudoLabelPictures
 from cmunet_monai.engines.handlers.reconstruction import ReconstructionPictures
 from cmunet_monai.engines.handlers.resume import ResumableCheckpoint
 from cmunet_monai.engines.handlers.save_weights import SaveUNetWeights
@@ -16,6 +17,7 @@ __all__ = [
     "EvaluationReport",
     "PeriodicValidation",
     "ProgressBar",
+    "PseudoLabelPictures",
     "ReconstructionPictures",
     "ResumableCheckpoint",
     "SaveUNetWeights",
