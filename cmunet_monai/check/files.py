@@ -84,9 +84,7 @@ def _check_paths(config: MergedConfig) -> Iterator[str]:
             value = plain_value(config.parser, content)
         except NotPlain:
             continue
-        if name in ("output_dir", "dataset_dir", "datalist") and type(value) in (int, float):
-            yield f"`{name}` {value} is read as a number: write ./{value}"
-        elif name == "output_dir":
+        if name == "output_dir":
             yield from _unwritable(value)
         elif name == "dataset_dir" and not (isinstance(value, str) and os.path.isdir(value)):
             yield f"`dataset_dir`: no such folder: {value}"
