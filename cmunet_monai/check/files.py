@@ -19,7 +19,7 @@ from cmunet_monai.check.config import MergedConfig
 from cmunet_monai.check.names import show_id, some, suggestion
 from cmunet_monai.check.values import NotPlain, plain_value
 from cmunet_monai.readers import list_frames, load_rows
-from cmunet_monai.readers.frame_folder import find_frames
+from cmunet_monai.readers.frame_folder import find_frames, unless_around
 
 LISTS = ("pretraining", "training", "validation", "test")
 # what reads a list -> its arguments for the file, the name of the list, and the folder that paths start from
@@ -133,8 +133,8 @@ def _check_frame_folders(config: MergedConfig, calls: Iterable[Call]) -> Iterato
                 continue
             if os.path.exists(str(folder)):
                 try:
-                    find_frames(folder, leave_out=left_out)
-                except FileNotFoundError as error:
+                    find_frames(folder, leave_out=unless_around(left_out, folder))
+                except (FileNotFoundError, ValueError) as error:
                     yield f"`{show_id(call.where)}`: {error}"
 
 
