@@ -207,7 +207,11 @@ class FrameResults:
         mask, probability = output[CommonKeys.PRED].cpu(), output["probability"].cpu()
         upright = _upright(probability)
         measured = measure_arteries(
-            upright, mask=_upright(mask) > 0, spacing_mm=row["spacing_mm"], narrowings=self.narrowings
+            upright,
+            mask=_upright(mask) > 0,
+            spacing_mm=row["spacing_mm"],
+            narrowings=self.narrowings,
+            resolution_px=self._resolution_px(upright),
         )
         quality = assess_frame(
             _upright(frame), upright, concerns=row.get("concerns", ()), agreement=output.get("agreement")
@@ -229,6 +233,10 @@ class FrameResults:
         sizes = {path.relative_to(self.output_dir).as_posix(): path.stat().st_size for path in written}
         record = self._facts(row, mask, measured) | {"quality": asdict(quality), "files": sizes}
         write_text_atomic(self._record(row["id"]), json.dumps(record) + "\n")
+
+    def _resolution_px(self, upright: NDArray[Any]) -> float:
+        """One pixel, or one of the network's where the frame was made smaller for it."""
+        return max(1.0, max(upright.shape) / max(self.settings.get("image_size") or upright.shape))
 
     def _facts(self, row: Row, mask: Any, measured: Measurements) -> dict[str, Any]:
         share = float(np.mean(np.asarray(mask) > 0))
