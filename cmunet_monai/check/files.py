@@ -162,7 +162,7 @@ def _list_uses(config: MergedConfig, calls: Iterable[Call]) -> list[ListUse]:
 
 def _read_lists(file: Path, problems: list[str]) -> dict[str, list[Any]] | None:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         problems.append(f"{file}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}")
         return None

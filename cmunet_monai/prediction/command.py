@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cmunet_monai.notice import RESEARCH_USE
+from cmunet_monai.options import options_named
 
 SOME_PASSED_OVER = 3
 
@@ -26,12 +27,14 @@ could be done, the reason stands on standard error. {RESEARCH_USE.capitalize()},
 
 
 def main(argv: Sequence[str]) -> int:
-    arguments = parse(argv)
+    parser = make_parser()
+    arguments = parse(argv, parser)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("cmunet_monai").setLevel(logging.INFO)
     from cmunet_monai.prediction.run_bundle import predict  # imports MONAI and torch, which --help does without
 
-    summary = predict(**arguments)
+    with options_named(parser, {"output_dir": "--output", "channels": "--bundle", "image_size": "--bundle"}):
+        summary = predict(**arguments)
     output = arguments["output"]
     verdicts = ", ".join(f"{count} {name}" for name, count in summary["verdicts"].items())
     print(f"{summary['frames']} frames: {verdicts}; no vessel found in {summary['no_vessel_found']}")
@@ -45,8 +48,8 @@ def main(argv: Sequence[str]) -> int:
     return SOME_PASSED_OVER if passed_over.is_file() else 0
 
 
-def parse(argv: Sequence[str]) -> dict[str, Any]:
-    """Arguments of `predict`; what was not given is left to the bundle."""
+def make_parser() -> argparse.ArgumentParser:
+    """What was not given is left to the bundle."""
     parser = argparse.ArgumentParser(
         prog="python -m cmunet_monai predict",
         description="Find the coronary arteries in XA DICOM, NIfTI and PNG frames, and measure them.",
@@ -78,6 +81,12 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
     add("--key", type=Path, metavar="FILE", help="secret key of the pseudonyms (default: DIR.key)")
     add("--runtime", choices=("auto", "torch", "onnx", "openvino"), help="default: the fastest that is installed")
     add("--no-overlays", dest="overlays", action="store_false")
+    return parser
+
+
+def parse(argv: Sequence[str], parser: argparse.ArgumentParser | None = None) -> dict[str, Any]:
+    """Arguments of `predict`, by name."""
+    parser = make_parser() if parser is None else parser
     arguments = vars(parser.parse_args(argv))
     if "frames" in arguments:
         arguments["frames"] = frames_of(arguments["frames"], parser)

@@ -266,7 +266,7 @@ def _nifti_spacing_mm(path: Path) -> float | None:
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         return None
-    image = nibabel.load(path)  # type: ignore[attr-defined]  # of the affine, MONAI's meta data hold a mended one
+    image: Any = nibabel.load(path)  # of the affine, MONAI's meta data hold a mended one
     if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine[:3, :3]) < 3:
         raise ValueError(
             "the geometry in its header (pixel sizes, qform, sform) is zero or no numbers: write the file again"

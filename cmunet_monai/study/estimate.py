@@ -75,7 +75,7 @@ def _images_left(study: Study, cell: Cell) -> int:
 
 
 def _images(datalist: str | Path, split: str) -> int:
-    return len(json.loads(Path(datalist).read_text(encoding="utf-8")).get(split, []))
+    return len(json.loads(Path(datalist).read_text(encoding="utf-8-sig")).get(split, []))
 
 
 def _finetuning_seconds(bundle_run: BundleRun) -> float:
