@@ -43,11 +43,21 @@ def write_csv_atomic(
     """Write `rows` as CSV, whole or not at all.
 
     The columns are `columns`, and the keys of all rows in the order in which they first appear; what a row lacks is
-    empty.
+    empty. A text that a spreadsheet would run as a formula gets `'` in front.
     """
     text = io.StringIO()
     names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
     writer = csv.DictWriter(text, fieldnames=list(names), restval="")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _as_cell(value) for name, value in row.items()} for row in rows)
     write_text_atomic(path, text.getvalue())
+
+
+def _as_cell(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

@@ -57,7 +57,10 @@ class Pseudonyms:
         if path.is_dir():
             raise ValueError(f"the key {path} is a folder: name a file")
         if not path.exists():
-            _write_key(path)
+            try:
+                _write_key(path)
+            except PermissionError:
+                raise PermissionError(f"no key can be written to {path}: name another file with --key") from None
             logger.info("made a new key at %s", path)
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:

@@ -8,6 +8,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from cmunet_monai.options import options_named
+
 VERBS: dict[str, tuple[str, str]] = {
     "arcade": ("data_prep.arcade", "the published ARCADE folder -> frames, masks and datalist.json"),
     "split": (
@@ -47,11 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                     raise
                 print(f"error: {name} needs {error.name}: pip install 'cmunet_monai[dicom]'", file=sys.stderr)
                 return 2
-            verb_parser.description = module.__doc__
+            chosen = verb_parser
+            chosen.description = module.__doc__
             module.add_arguments(verb_parser)
     args = parser.parse_args(arguments)
     try:
-        module.run(args)
+        with options_named(chosen):
+            module.run(args)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -115,3 +115,12 @@ def test_a_key_that_is_a_folder_is_named(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ValueError, match="is a folder: name a file"):
         Pseudonyms.open(tmp_path / "folder", output=tmp_path / "out")
+
+
+def test_a_key_that_cannot_be_written_names_the_option(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("cmunet_monai.pseudonyms._write_key", refuse)
+    with pytest.raises(PermissionError, match=r"no key can be written to .*locked\.key: name another file with --key"):
+        Pseudonyms.open(tmp_path / "locked.key", output=tmp_path / "out")

@@ -31,12 +31,14 @@ class RunArguments:
         overrides: config id -> new value.
         settings: the other arguments of the workflow that are given (`meta_file`, `run_id`, `tracking`, ...).
         problems: what `run` would drop or misread without a word.
+        texts: the overrides of the command line as they were written, before they were read as numbers and lists.
     """
 
     config_files: tuple[str, ...]
     overrides: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 def parse_arguments(argv: Sequence[str]) -> RunArguments:
@@ -77,12 +79,25 @@ def parse_arguments(argv: Sequence[str]) -> RunArguments:
         overrides={name: value for name, value in merged.items() if name not in _WORKFLOW_ARGUMENTS},
         settings={name: value for name, value in merged.items() if name in _WORKFLOW_ARGUMENTS},
         problems=tuple(problems),
+        texts=_texts(argv),
     )
 
 
 def _flag_name(token: str) -> str | None:
     """The name in `--name` or `--name=value`, as fire reads it; None for anything else."""
     return token[2:].split("=", 1)[0].replace("-", "_") if token.startswith("--") and len(token) > 2 else None
+
+
+def _texts(argv: Sequence[str]) -> dict[str, str]:
+    """Option -> its value as it was written, in `--name value` and `--name=value`."""
+    found: dict[str, str] = {}
+    for token, after in zip(argv, [*argv[1:], "--"], strict=True):
+        name = _flag_name(token)
+        if name is not None and "=" in token:
+            found[name] = token.split("=", 1)[1]
+        elif name is not None and not after.startswith("--"):
+            found[name] = after
+    return found
 
 
 def _was_given(name: str, argv: Sequence[str]) -> bool:

@@ -1,5 +1,6 @@
 """Config files as MONAI merges them: what cannot be read, what changes nothing, what refers to nothing."""
 
+import copy
 import json
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,9 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, ID_SEP_KEY, MACRO_KEY,
 from monai.utils import OptionalImportError, ensure_tuple
 
 from cmunet_monai.check.arguments import RunArguments
+from cmunet_monai.check.misread import misread
 from cmunet_monai.check.names import nearest, show_id, some, suggestion
+from cmunet_monai.check.values import NotPlain, plain_value
 
 # MONAI and its tools read these ids by name, whether or not the config refers to them.
 _READ_BY_MONAI = {
@@ -81,10 +84,12 @@ class MergedConfig:
                     self._merge(key, value, overlay=f"{name}: `{show_id(key)}`" if index else None)
             self._read_metadata()
             self._known = [config_id for config_id, _ in all_ids(self.parser.config)]
+            before = ConfigParser(config=copy.deepcopy(self.parser.config))
             for key, value in arguments.overrides.items():
                 self._override(key, value)
         self._macro_ids = self._check_macros()
         self.parser.parse()
+        self._check_texts(before)
 
     # Merging ----------------------------------------------------------------------------------------------------------
 
@@ -117,6 +122,17 @@ class MergedConfig:
         is_number = isinstance(before, (int, float))
         if is_number and isinstance(value, str) and not value.startswith(("$", "@", MACRO_KEY)):
             self.problems.append(f"{who} {value}: is text, where the config has {before!r}")
+
+    def _check_texts(self, before: ConfigParser) -> None:
+        """Name the options that MONAI would take for something else than the text that was meant."""
+        for key, value in self.arguments.overrides.items():
+            try:
+                earlier = plain_value(before, before.get(ReferenceResolver.normalize_id(key)))
+            except NotPlain:
+                earlier = None
+            problem = misread(show_id(key), value, text=self.arguments.texts.get(key), before=earlier)
+            if problem:
+                self.problems.append(problem)
 
     def _read_metadata(self) -> None:
         default = Path(self.arguments.config_files[0]).parent / "metadata.json"

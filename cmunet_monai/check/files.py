@@ -19,7 +19,7 @@ from cmunet_monai.check.config import MergedConfig
 from cmunet_monai.check.names import show_id, some, suggestion
 from cmunet_monai.check.values import NotPlain, plain_value
 from cmunet_monai.readers import list_frames, load_rows
-from cmunet_monai.readers.frame_folder import find_frames
+from cmunet_monai.readers.frame_folder import find_frames, unless_around
 
 LISTS = ("pretraining", "training", "validation", "test")
 # what reads a list -> its arguments for the file, the name of the list, and the folder that paths start from
@@ -84,9 +84,7 @@ def _check_paths(config: MergedConfig) -> Iterator[str]:
             value = plain_value(config.parser, content)
         except NotPlain:
             continue
-        if name in ("output_dir", "dataset_dir", "datalist") and type(value) in (int, float):
-            yield f"`{name}` {value} is read as a number: write ./{value}"
-        elif name == "output_dir":
+        if name == "output_dir":
             yield from _unwritable(value)
         elif name == "dataset_dir" and not (isinstance(value, str) and os.path.isdir(value)):
             yield f"`dataset_dir`: no such folder: {value}"
@@ -135,8 +133,8 @@ def _check_frame_folders(config: MergedConfig, calls: Iterable[Call]) -> Iterato
                 continue
             if os.path.exists(str(folder)):
                 try:
-                    find_frames(folder, leave_out=left_out)
-                except FileNotFoundError as error:
+                    find_frames(folder, leave_out=unless_around(left_out, folder))
+                except (FileNotFoundError, ValueError) as error:
                     yield f"`{show_id(call.where)}`: {error}"
 
 
@@ -164,7 +162,7 @@ def _list_uses(config: MergedConfig, calls: Iterable[Call]) -> list[ListUse]:
 
 def _read_lists(file: Path, problems: list[str]) -> dict[str, list[Any]] | None:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         problems.append(f"{file}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}")
         return None

@@ -66,9 +66,7 @@ class MixedBatchSampler(Sampler[list[Place]]):
     ) -> None:
         self.sizes = [0 if part is None else len(part) for part in dataset.datasets]
         if len(counts) != len(self.sizes) or min(counts) < 0:
-            raise ValueError(
-                f"`counts` must hold {len(self.sizes)} numbers, one for each data set, got {counts}"
-            )
+            raise ValueError(f"`counts` must hold {len(self.sizes)} numbers, one for each data set, got {counts}")
         self.counts = [count if size else 0 for count, size in zip(counts, self.sizes, strict=True)]
         self.num_replicas = num_replicas
         self.rank = rank

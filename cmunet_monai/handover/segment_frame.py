@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import cmunet_monai
+from cmunet_monai.bundle import Config, run_arguments
 
 TIMEOUT_SECONDS = 1800
 # What decides the pixels of a mask, beside the processor
@@ -41,17 +42,14 @@ def segment_frame(bundle: Path, frame: Path, folder: Path) -> Path:
     frames, results = folder / "frames", folder / "results"
     frames.mkdir(parents=True)
     (frames / frame.name).write_bytes(frame.read_bytes())
-    settings = {
-        "config_file": bundle / "configs" / "inference.json",
+    options = {
         "bundle_root": bundle,
         "dataset_dir": frames,
         "output_dir": results,
         "num_workers": 0,
-        "device": "$torch.device('cpu')",
+        "device": Config("$torch.device('cpu')"),
     }
-    words = ["monai.bundle", "run"]
-    for name, value in settings.items():
-        words += [f"--{name}", str(value)]
+    words = run_arguments([bundle / "configs" / "inference.json"], options)
     run_module(words, folder, "inference of the test frame")
     mask = results / "masks" / frame.name
     if not mask.is_file():

@@ -12,15 +12,16 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from cmunet_monai.atomic import atomic_path, write_text_atomic
+from cmunet_monai.bundle import run_workflow
 from cmunet_monai.label.planes import is_nifti, plane_shape, read_planes
 from cmunet_monai.label.segmenter import WEIGHTS, Segmenter, mask_of
 from cmunet_monai.networks import file_digest
 from cmunet_monai.nifti import as_nifti
-from cmunet_monai.workflow import run_workflow
 
 logger = logging.getLogger(__name__)
 
@@ -226,19 +227,17 @@ def run_bundle(bundle: Path, run: Path, *, device: str, **settings: Any) -> None
         OSError, ValueError: what a component raises.
     """
     own = json.loads((bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
-    run_workflow(
-        str(bundle / "configs" / "train.json"),
-        workflow_type="train",
-        bundle_root=str(bundle),
-        dataset_dir=str(run),
-        datalist=str(run / "datalist.json"),
-        output_dir=str(run),
-        channels=own["channels"],
-        image_size=own["image_size"],
-        num_workers=0,
-        device=f"$torch.device({device!r})",
-        **settings,
-    )
+    options = {
+        "bundle_root": bundle,
+        "dataset_dir": run,
+        "datalist": run / "datalist.json",
+        "output_dir": run,
+        "channels": own["channels"],
+        "image_size": own["image_size"],
+        "num_workers": 0,
+        "device": torch.device(device),
+    }
+    run_workflow(bundle / "configs" / "train.json", workflow_type="train", options=options | settings)
 
 
 def _best_epoch(run: Path) -> int:

@@ -10,11 +10,11 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
-from monai.bundle import ConfigWorkflow
 from monai.transforms import KeepLargestConnectedComponent
 from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
+from cmunet_monai.bundle import load_workflow
 from cmunet_monai.inferers import FlipViews
 from cmunet_monai.label.planes import read_planes
 from cmunet_monai.networks import file_digest
@@ -112,15 +112,11 @@ class Segmenter:
         return self._now
 
     def _load(self, stamp: tuple[int, int]) -> Loaded:
-        workflow = ConfigWorkflow(
-            str(self.bundle / "configs" / "inference.json"),
+        workflow = load_workflow(
+            self.bundle / "configs" / "inference.json",
             workflow_type="infer",
-            logging_file=False,
-            bundle_root=str(self.bundle),
-            weights=str(self.weights),
-            device=f"$torch.device({self.device!r})",
+            options={"bundle_root": self.bundle, "weights": self.weights, "device": torch.device(self.device)},
         )
-        workflow.initialize()
         parts = {
             name: workflow.parser.get_parsed_content(name)
             for name in ("network", "preprocessing", "postprocessing", "inferer")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmunet_monai.measurements.centreline import path_between, trace_centrelines, without_flaws
-from cmunet_monai.measurements.diameter import WALL_LEVEL, Segment, level_map, measure_segments
+from cmunet_monai.measurements.diameter import RESOLUTION_PX, WALL_LEVEL, Segment, level_map, measure_segments
 from cmunet_monai.measurements.stenosis import Narrowing, find_narrowings
 
 Row = dict[str, float | int | str | None]
@@ -40,6 +40,7 @@ def measure_arteries(
     spacing_mm: float | None = None,
     narrowings: bool = False,
     between: Sequence[Sequence[float]] | None = None,
+    resolution_px: float = RESOLUTION_PX,
 ) -> Measurements:
     """Segments of the arteries between branch points, with their diameters, from a probability map or a mask.
 
@@ -54,6 +55,8 @@ def measure_arteries(
         narrowings: look for candidate narrowings of 30 percent or more; with `between`, for the severest, of any
             degree.
         between: two (row, column): measure only the way along the centrelines between the places nearest to them.
+        resolution_px: what cannot be told apart, one pixel of the array, or of the network's where that is coarser:
+            smaller diameters are undefined.
     Returns:
         No segments where there is no vessel that is longer than wide: an empty mask, a single pixel, a full frame.
     Raises:
@@ -67,7 +70,7 @@ def measure_arteries(
     graph = trace_centrelines(whole if vessel is None else without_flaws(vessel, cracks=binary))
     lines = graph.lines if between is None else (path_between(graph, *_checked_points(between)),)
     levels = level_map(levels, whole, binary=binary)
-    segments = measure_segments(levels, graph, lines, spacing_mm=spacing_mm)
+    segments = measure_segments(levels, graph, lines, spacing_mm=spacing_mm, resolution_px=resolution_px)
     found: tuple[Narrowing, ...] = ()
     if narrowings and between is not None:
         found = find_narrowings(segments[0], least_percent=0.0)[:1]
@@ -94,6 +97,7 @@ def segment_rows(measurements: Measurements) -> list[Row]:
             "mean_diameter_mm": _number(segment.mean_diameter_mm),
             "minimum_diameter_mm": _number(segment.minimum_diameter_mm),
             "spacing_mm": segment.spacing_mm,
+            "diameter_note": segment.diameter_note,
         }
         for segment in measurements.segments
     ]

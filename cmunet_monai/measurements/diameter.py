@@ -4,14 +4,19 @@ A wall is where the probability falls to 0.5 along the normal of the centreline,
 There is no value (NaN) in the widest disc about a branch point or a crossing, where the walls are those of several
 vessels, within one radius of a free end, where a rounded tip would be measured, where the normal leaves the image
 before a wall, and where a wall is farther than twice the radius of the vessel there: that is a side branch's mouth.
+
+Nor is there a value where the walls are nearer to each other than the resolution: such a number says nothing of a
+vessel. A segment's least diameter is the least median of five neighbouring points, about 4 px of the way, so that a
+crack in the map does not make it; where that is below the resolution, it is undefined.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from scipy.spatial.distance import cdist
@@ -25,6 +30,8 @@ WALL_LEVEL = 0.5
 # of 2 px; with more, vessels of 3 px would suffer.
 MASK_SIGMA_PX = 1.0
 STEP_PX = 0.5
+RESOLUTION_PX = 1.0
+_MEDIAN_POINTS = 5
 REACH_RADII, REACH_PX = 2.0, 2.0
 
 
@@ -42,6 +49,8 @@ class Segment:
         starts_at, ends_at: "branch", "crossing", "end" (the vessel ends), "border" (it leaves the image), "loop" (a
             closed ring's seam) or "point" (chosen by the user).
         spacing_mm: size of a pixel, or None.
+        unresolved: (N,) bool: the walls are nearer to each other than the resolution; there is no diameter.
+        resolution_px: the least distance of walls that can be told apart.
     """
 
     number: int
@@ -52,6 +61,8 @@ class Segment:
     starts_at: EndKind
     ends_at: EndKind
     spacing_mm: float | None
+    unresolved: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    resolution_px: float = RESOLUTION_PX
 
     @property
     def distance_px(self) -> NDArray[np.float64]:
@@ -69,8 +80,25 @@ class Segment:
 
     @property
     def minimum_diameter_px(self) -> float:
-        """The smallest diameter; NaN where no point has one."""
-        return float(np.nanmin(self.diameter_px)) if self._is_measured else float("nan")
+        """The least median of five neighbouring points; NaN where no point has one, or it is below the resolution."""
+        if not self._is_measured:
+            return float("nan")
+        widths = self.diameter_px.copy()
+        widths[np.flatnonzero(self.unresolved)] = 0.0
+        side = _MEDIAN_POINTS // 2
+        around = sliding_window_view(np.pad(widths, side, constant_values=np.nan), _MEDIAN_POINTS)
+        least = float(np.nanmedian(around[~np.isnan(widths)], axis=1).min())
+        return least if least >= self.resolution_px else float("nan")
+
+    @property
+    def diameter_note(self) -> str | None:
+        """Why a diameter is undefined; None where both are defined."""
+        if not np.isnan(self.minimum_diameter_px):
+            return None
+        if self.unresolved.any():
+            count = int(self.unresolved.sum())
+            return f"{count} of {len(self.points)} points are below the resolution of {self.resolution_px:g} px"
+        return "no point has a wall on both sides, clear of branches and ends"
 
     @property
     def length_mm(self) -> float | None:
@@ -114,6 +142,7 @@ def measure_segments(
     lines: Sequence[Centreline] | None = None,
     *,
     spacing_mm: float | None = None,
+    resolution_px: float = RESOLUTION_PX,
 ) -> tuple[Segment, ...]:
     """The diameter profiles along centrelines.
 
@@ -122,6 +151,7 @@ def measure_segments(
         graph: all centrelines.
         lines: those to measure, or ways along them; None: all.
         spacing_mm: size of a pixel, or None.
+        resolution_px: walls that are nearer to each other give no diameter.
     """
     lines = graph.lines if lines is None else lines
     if not lines:
@@ -139,6 +169,8 @@ def measure_segments(
     # how far each point is from the nearest node, in that node's radii
     away = (cdist(points, places) / np.maximum(radii_px, 1e-9)).min(axis=1, initial=np.inf)
     ways[(away < 1) | np.isnan(ways).any(axis=1)] = np.nan
+    unresolved = ways.sum(axis=1) < resolution_px  # false for NaN
+    ways[unresolved] = np.nan
     walls = points[:, None] + ways[..., None] * directions
     diameter_px = ways.sum(axis=1)
 
@@ -147,7 +179,19 @@ def measure_segments(
         own = slice(start, start + len(line.points))
         start = own.stop
         kinds = (_end_kind(graph, line, line.start), _end_kind(graph, line, line.end))
-        segments.append(Segment(number, line.points, diameter_px[own], walls[own], away[own] > 2, *kinds, spacing_mm))
+        segments.append(
+            Segment(
+                number,
+                line.points,
+                diameter_px[own],
+                walls[own],
+                away[own] > 2,
+                *kinds,
+                spacing_mm,
+                unresolved[own],
+                resolution_px,
+            )
+        )
     return tuple(segments)
 
 

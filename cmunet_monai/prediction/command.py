@@ -2,41 +2,54 @@
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cmunet_monai.notice import RESEARCH_USE
+from cmunet_monai.options import options_named
+
+SOME_PASSED_OVER = 3
 
 EPILOG = f"""
 Writes to the output folder: masks/, overlays/, animations/ (of runs with several frames), segments.csv (length, mean
 and least diameter of each segment between branch points), statistics.json (quality and findings of each frame),
-records/ (the same, a frame each), passed_over.csv (files that could not be read, if any); on request narrowings.csv,
-uncertainty/, probabilities/, seg/. A frame is `ok`, for `review` by a person, or `refused`, which means that what was
-found in it means nothing; statistics.json says why. XA DICOM is named by pseudonym; the key goes to OUTPUT.key, and
-beside it the map that says whom a pseudonym stands for. A second run with the same options goes on where the first
-stopped. {RESEARCH_USE.capitalize()}, not a medical device.
+records/ (the same, a frame each), passed_over.csv (files and frames that could not be read, measured or written, if
+any, with the reason); on request narrowings.csv, uncertainty/, probabilities/, seg/. A frame is `ok`, for `review` by
+a person, or `refused`, which means that what was found in it means nothing; statistics.json says why. XA DICOM is named
+by pseudonym; the key goes to OUTPUT.key, and beside it the map that says whom a pseudonym stands for. A second run with
+the same options goes on where the first stopped; results of frames that are not asked for any more are removed.
+
+exit code: 0 where all frames are done; 3 where some were passed over, and the tables hold the others; 2 where nothing
+could be done, the reason stands on standard error. {RESEARCH_USE.capitalize()}, not a medical device.
 """
 
 
 def main(argv: Sequence[str]) -> int:
-    arguments = parse(argv)
+    parser = make_parser()
+    arguments = parse(argv, parser)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("cmunet_monai").setLevel(logging.INFO)
     from cmunet_monai.prediction.run_bundle import predict  # imports MONAI and torch, which --help does without
 
-    summary = predict(**arguments)
+    with options_named(parser, {"output_dir": "--output", "channels": "--bundle", "image_size": "--bundle"}):
+        summary = predict(**arguments)
     output = arguments["output"]
     verdicts = ", ".join(f"{count} {name}" for name, count in summary["verdicts"].items())
     print(f"{summary['frames']} frames: {verdicts}; no vessel found in {summary['no_vessel_found']}")
-    if (output / "passed_over.csv").is_file():
-        print(f"some files were passed over: {output / 'passed_over.csv'} says why")
+    passed_over = output / "passed_over.csv"
+    if not summary["frames"]:
+        print(f"error: no frame could be done: {passed_over} says why", file=sys.stderr)
+        return 2
+    if passed_over.is_file():
+        print(f"some files or frames were passed over: {passed_over} says why")
     print(f"overlays: {output / 'overlays'}\nmeasurements: {output / 'segments.csv'}\n{RESEARCH_USE}")
-    return 0
+    return SOME_PASSED_OVER if passed_over.is_file() else 0
 
 
-def parse(argv: Sequence[str]) -> dict[str, Any]:
-    """Arguments of `predict`; what was not given is left to the bundle."""
+def make_parser() -> argparse.ArgumentParser:
+    """What was not given is left to the bundle."""
     parser = argparse.ArgumentParser(
         prog="python -m cmunet_monai predict",
         description="Find the coronary arteries in XA DICOM, NIfTI and PNG frames, and measure them.",
@@ -68,6 +81,12 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
     add("--key", type=Path, metavar="FILE", help="secret key of the pseudonyms (default: DIR.key)")
     add("--runtime", choices=("auto", "torch", "onnx", "openvino"), help="default: the fastest that is installed")
     add("--no-overlays", dest="overlays", action="store_false")
+    return parser
+
+
+def parse(argv: Sequence[str], parser: argparse.ArgumentParser | None = None) -> dict[str, Any]:
+    """Arguments of `predict`, by name."""
+    parser = make_parser() if parser is None else parser
     arguments = vars(parser.parse_args(argv))
     if "frames" in arguments:
         arguments["frames"] = frames_of(arguments["frames"], parser)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import cmunet_monai
+from cmunet_monai.bundle import run_workflow
 from cmunet_monai.readers.frame_choice import Frames
-from cmunet_monai.workflow import run_workflow
 
 BUNDLE = "coronary_xa_segmentation"
 
@@ -52,12 +52,13 @@ def predict(
     settings: Mapping[str, Any] = {
         "runtime": "auto",
         **options,
-        "source": str(source),
-        "output_dir": str(output),
+        "source": os.fspath(source),
+        "output_dir": os.fspath(output),
         "frames": frames,
-        **({"weights": [str(path) for path in weights]} if weights else {}),
+        **({"weights": [os.fspath(path) for path in weights]} if weights else {}),
+        "bundle_root": root,
     }
-    run_workflow(str(config), workflow_type="infer", bundle_root=str(root), **settings)
+    run_workflow(config, workflow_type="infer", options=settings)
     summary: dict[str, Any] = json.loads((Path(output) / "statistics.json").read_text(encoding="utf-8"))
     return summary
 

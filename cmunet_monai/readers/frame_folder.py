@@ -1,17 +1,21 @@
 """The frames of a file or folder, as rows of a data list."""
 
+import csv
 import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cmunet_monai.atomic import write_csv_atomic
+from cmunet_monai.nifti import known_spacing_mm
 from cmunet_monai.notice import RESEARCH_USE
+from cmunet_monai.own_results import MARK, is_marked
 from cmunet_monai.pseudonyms import Pseudonyms, write_map
 from cmunet_monai.readers.frame_choice import Frames, check_frames, choose_frames
 from cmunet_monai.readers.xa_errors import XAReadError
@@ -22,6 +26,7 @@ from cmunet_monai.readers.xa_spacing import check_spacing
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".nii", ".nii.gz")
+MOST_GREY = 2.0**32
 LONGEST_NAME = 230  # of 255 that file systems take: results add to it, and temporary files too
 
 
@@ -31,15 +36,16 @@ def find_frames(
     """PNG and NIfTI files, DICOM files, and what cannot be opened, in a folder and those below it, sorted by path.
 
     Args:
-        source: a folder, or one file. Hidden files and folders are passed over, and so are zip archives and what lies
-            behind links to folders. A DICOM file may have any name; without the preamble of PS3.10 it counts as none.
-        leave_out: a folder whose files are no frames, such as the output folder of an earlier run in the same place.
+        source: a folder, or one file. Hidden files and folders are passed over, and so are zip archives, results of
+            earlier runs, and links below the folder. A DICOM file may have any name; without the preamble of PS3.10 it
+            counts as none.
+        leave_out: a folder whose files are no frames.
     Returns:
         The folder, that of the file if there is one; the pictures in it; the DICOM files in it; the folders in it
-        that cannot be opened.
+        that cannot be opened, and links, which are not followed.
     Raises:
         FileNotFoundError: if there is no such file or folder, or nothing in it that could be a frame.
-        ValueError: if the frames lie in the folder that is left out.
+        ValueError: if it is a folder of results, or the frames lie in the folder that is left out.
     """
     root = Path(source)
     if not root.exists():
@@ -48,11 +54,12 @@ def find_frames(
     if root.is_file():
         files, root = [root], root.parent
     else:
-        walk = os.walk(root, onerror=lambda error: locked.append(Path(error.filename)))
-        files = sorted(Path(folder, name) for folder, _, names in walk for name in names)
+        if is_marked(root.resolve()):
+            raise ValueError(f"{root} holds results of an earlier run, no frames ({MARK} beside it says so)")
+        files = _files_below(root, locked)
     left_out = Path(leave_out).resolve() if leave_out is not None else None
     if left_out is not None and root.resolve().is_relative_to(left_out):
-        raise ValueError(f"the frames in {root} lie in the output folder {leave_out}: choose another output folder")
+        raise ValueError(f"the frames in {root} lie in {leave_out}, which is left out: choose another output folder")
     pictures, runs, others = [], [], 0
     for path in files:
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
@@ -74,6 +81,17 @@ def find_frames(
     return root, pictures, runs, sorted(locked)
 
 
+def _files_below(root: Path, locked: list[Path]) -> list[Path]:
+    """Every file below a folder, sorted; folders that cannot be opened, and links, go to `locked`."""
+    files: list[Path] = []
+    for folder, folders, names in os.walk(root, onerror=lambda error: locked.append(Path(error.filename))):
+        paths = [Path(folder, name) for name in [*folders, *names] if not name.startswith(".")]
+        locked.extend(path for path in paths if path.is_symlink())
+        files.extend(path for name in names if not (path := Path(folder, name)).is_symlink())
+        folders[:] = [name for name in folders if not is_marked(Path(folder, name))]
+    return sorted(files)
+
+
 def list_frames(
     source: str | os.PathLike[str],
     *,
@@ -93,7 +111,8 @@ def list_frames(
 
     Args:
         source: as of `find_frames`.
-        leave_out: as of `find_frames`.
+        leave_out: the output folder: what lies in it is no frame. Where the frames lie in it themselves, only what
+            earlier runs have written there is left out.
         frames: of a DICOM file: `fullest`, `measure`, `all`, or numbers from 0.
         require_xa: take X-Ray Angiographic and Enhanced XA objects only.
         spacing_mm: size of a pixel at the patient, for files that do not know it.
@@ -101,16 +120,16 @@ def list_frames(
         passed_over: CSV to write of what is passed over, and why; removed where there is nothing to write.
     Returns:
         Rows `{"id": path relative to the folder, "image": path, "spacing_mm", "spacing_source"}` of PNG and NIfTI
-        files, and of DICOM `{"id": <run>_<frame>, "image": path, "spacing_mm", "spacing_source", "run": pseudonym,
-        "frame_index": number from 0, "frame_time_ms", "concerns": list of words}`; the concerns are `subtracted` and
-        `burned_in_annotation`.
+        files (the source is `frame_file` for NIfTI that this project wrote with a known size), and of DICOM
+        `{"id": <run>_<frame>, "image": path, "spacing_mm", "spacing_source", "run": pseudonym, "frame_index": number
+        from 0, "frame_time_ms", "concerns": list of words}`; the concerns are `subtracted` and `burned_in_annotation`.
     Raises:
         FileNotFoundError: if there is no such file or folder, or no frame in it.
         ValueError: if an option cannot be, the key is missing or lies in `leave_out`, or as by `find_frames`.
     """
     which = check_frames(frames)
     check_spacing(spacing_mm)
-    root, pictures, files, locked = find_frames(source, leave_out=leave_out)
+    root, pictures, files, locked = find_frames(source, leave_out=unless_around(leave_out, source))
     lost: dict[str, str] = {}
     rows = list(_picture_rows(pictures, root, lost, spacing_mm=spacing_mm))
     if files:
@@ -123,6 +142,15 @@ def list_frames(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(lost.items())[:3])
         raise FileNotFoundError(f"no frame in {source}: all {len(lost)} files were passed over ({reasons})")
     return rows
+
+
+def unless_around(
+    folder: str | os.PathLike[str] | None, source: str | os.PathLike[str]
+) -> str | os.PathLike[str] | None:
+    """`folder`, or None where `source` is or lies in it."""
+    if folder is None or Path(source).resolve().is_relative_to(Path(folder).resolve()):
+        return None
+    return folder
 
 
 def _picture_rows(
@@ -140,10 +168,48 @@ def _picture_rows(
         try:
             values, _ = reader.get_data((str(path),))
             _check_grey_levels(values)
-        except (OSError, ValueError) as error:
-            lost[name] = str(error).replace(str(path), path.name)
+            known_mm = _nifti_spacing_mm(path)
+        except Exception as error:  # whatever it is, it costs this frame alone
+            lost[name] = without_path(
+                error, path, "it cannot be read as a PNG or NIfTI frame: damaged, or something else"
+            )
             continue
-        yield {"id": name, "image": str(path), "spacing_mm": spacing_mm, "spacing_source": source}
+        if known_mm is not None:
+            yield {"id": name, "image": str(path), "spacing_mm": known_mm, "spacing_source": "frame_file"}
+        else:
+            yield {"id": name, "image": str(path), "spacing_mm": spacing_mm, "spacing_source": source}
+
+
+def without_path(error: BaseException, path: Path, otherwise: str) -> str:
+    """What an error says, in one line, with the name of the file in place of its path.
+
+    Args:
+        error: the error.
+        path: of the file that it is about.
+        otherwise: what to say where the text is empty, or still names the folder, which may be a patient's.
+    """
+    said = str(error)
+    folder = os.fspath(path.absolute().parent)
+    for text in (os.fspath(path.absolute()), os.fspath(path)):
+        for form in (text, repr(text)[1:-1], ascii(text)[1:-1], _as_text(text), text.replace("'", "\\'")):
+            said = said.replace(form, path.name)
+    names_folder = any(form in said for form in (folder, repr(folder)[1:-1], ascii(folder)[1:-1]))
+    return otherwise if not said.strip() or (names_folder and len(folder) > 1) else " ".join(said.split())
+
+
+def add_passed_over(lost: Mapping[str, str], table: Path) -> None:
+    """Log further frames that were passed over, and add them to the table that `report_passed_over` wrote."""
+    if not lost:
+        return
+    found = {_as_text(name): _as_text(reason) for name, reason in lost.items()}
+    for name, reason in found.items():
+        logger.warning("%s passed over: %s", name, reason)
+    rows: list[dict[str, Any]] = []
+    if table.is_file():
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    rows += [{"name": name, "reason": reason, "use": RESEARCH_USE} for name, reason in found.items()]
+    write_csv_atomic(table, rows)
 
 
 def report_passed_over(
@@ -153,7 +219,7 @@ def report_passed_over(
 
     Args:
         lost: name -> reason.
-        locked: folders that cannot be opened, below `root`; they are named by number.
+        locked: folders that cannot be opened, and links, below `root`; they are named by number.
         root: the folder that was read.
         table: CSV to write; removed where there is nothing to write.
     Returns:
@@ -162,6 +228,11 @@ def report_passed_over(
     found = dict(lost)
     for number, folder in enumerate(locked, start=1):  # its name may be a patient's
         depth = len(folder.relative_to(root).parts)
+        if folder.is_symlink():
+            found[f"link {number} of {len(locked)}"] = (
+                f"a link, {depth} below the source, which is not followed: give the file or folder itself"
+            )
+            continue
         found[f"folder {number} of {len(locked)}"] = (
             f"it cannot be opened, {depth} below the source: see its permissions"
         )
@@ -183,6 +254,24 @@ def _as_text(name: str) -> str:
 def _check_grey_levels(values: NDArray[Any]) -> None:
     if not np.isfinite(values).all() or values.min() < 0:
         raise ValueError(f"grey levels must be finite and not negative, got {values.min():g} to {values.max():g}")
+    if values.max() > MOST_GREY:
+        raise ValueError(f"grey levels must be at most {MOST_GREY:g}, got up to {values.max():g}: no scanner's values")
+
+
+def _nifti_spacing_mm(path: Path) -> float | None:
+    """The size of a pixel that this project wrote into a NIfTI file; None in any other.
+
+    Raises:
+        ValueError: if a NIfTI file's geometry is broken.
+    """
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        return None
+    image: Any = nibabel.load(path)  # of the affine, MONAI's meta data hold a mended one
+    if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine[:3, :3]) < 3:
+        raise ValueError(
+            "the geometry in its header (pixel sizes, qform, sform) is zero or no numbers: write the file again"
+        )
+    return known_spacing_mm(image.header)
 
 
 def run_rows(
@@ -223,8 +312,11 @@ def run_rows(
         except XAReadError as error:
             lost[file] = str(error)
             continue
-        except OSError as error:  # its text holds the path
-            lost[file] = f"it cannot be read ({type(error).__name__})"
+        except Exception as error:  # whatever it is, it costs this file alone; its text may hold the path
+            why = (
+                os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "damaged in an unknown way"
+            )
+            lost[file] = f"it cannot be read: {why}"
             continue
         if readable:
             originals[name] = uid or str(path)  # a damaged copy does not stand for a whole one

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import torch
-from monai.bundle import ConfigParser
 from torch.utils.data import default_collate
 
+from cmunet_monai.bundle import config_parser, literal
 from cmunet_monai.engines.views import prepare_views
 from cmunet_monai.inferers import AutocastInferer
 from cmunet_monai.study.plan import Study
@@ -24,6 +24,7 @@ from cmunet_monai.study.runner import (
     finetuning_run,
     has_finished,
     is_weights,
+    options_of,
     pretraining_runs,
 )
 
@@ -74,23 +75,16 @@ def _images_left(study: Study, cell: Cell) -> int:
 
 
 def _images(datalist: str | Path, split: str) -> int:
-    return len(json.loads(Path(datalist).read_text(encoding="utf-8")).get(split, []))
-
-
-def _parser(bundle_run: BundleRun) -> ConfigParser:
-    parser = ConfigParser()
-    parser.read_config([str(config) for config in bundle_run.configs])
-    parser.update(dict(bundle_run.settings))
-    return parser
+    return len(json.loads(Path(datalist).read_text(encoding="utf-8-sig")).get(split, []))
 
 
 def _finetuning_seconds(bundle_run: BundleRun) -> float:
     """Of an image."""
-    parser = _parser(bundle_run)
+    parser = config_parser(bundle_run.configs, options_of(bundle_run))
     network, device = parser.get_parsed_content("network"), parser.get_parsed_content("device")
     batch, size = parser.get_parsed_content("batch_size"), parser.get_parsed_content("image_size")
     images = torch.randn(batch, 1, *size, device=device).contiguous(memory_format=torch.channels_last)
-    inferer = AutocastInferer(dtype=parser.get("amp_dtype"))
+    inferer = AutocastInferer(dtype=parser.get_parsed_content("amp_dtype"))
     return _step_seconds(lambda: inferer(images, network).square().mean(), device) / batch
 
 
@@ -100,17 +94,17 @@ def _pretraining_seconds(bundle_run: BundleRun, frames: int) -> float | None:
     weights = [value for name, value in settings.items() if is_weights(name, value) and value is not None]
     if not all(Path(path).is_file() for path in weights):
         return None
-    parser = _parser(bundle_run)
+    parser = config_parser(bundle_run.configs, options_of(bundle_run))
     batch, epochs = parser.get_parsed_content("batch_size"), parser.get_parsed_content("max_epochs")
-    parser["train#dataset#data"] = parser.get_parsed_content("train#data")[:batch]
+    parser["train#dataset#data"] = literal(parser.get_parsed_content("train#data")[:batch])
     parser["train#dataset#progress"] = False
     with TemporaryDirectory() as folder:
         if "prior_dir" in parser:
-            parser["prior_dir"] = folder  # nothing is left behind
+            parser["prior_dir"] = literal(folder)  # nothing is left behind
         dataset, method = parser.get_parsed_content("train#dataset"), parser.get_parsed_content("method")
         device = parser.get_parsed_content("device")
         views, _ = prepare_views(default_collate(list(dataset)), device)
-    inferer = AutocastInferer(dtype=parser.get("amp_dtype"))
+    inferer = AutocastInferer(dtype=parser.get_parsed_content("amp_dtype"))
     return _step_seconds(lambda: inferer(views, method)["loss"], device) * (frames // batch) * epochs
 
 

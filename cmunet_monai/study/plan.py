@@ -177,7 +177,7 @@ def _images(datalist: Path, name: str) -> list[str]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # UnicodeDecodeError is one too
         raise ValueError(f"{path} is not JSON: {error}") from error
 

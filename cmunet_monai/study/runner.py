@@ -6,7 +6,6 @@ import logging
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from statistics import fmean, median
 from typing import Any
 
 from cmunet_monai.atomic import write_csv_atomic, write_text_atomic
+from cmunet_monai.bundle import Config, as_config, is_config_text, run_command
 from cmunet_monai.check import RunArguments, check_run
 from cmunet_monai.lock import alone
 from cmunet_monai.networks import file_digest
@@ -28,6 +28,12 @@ BEGUN, MARKER = "begun.json", "finished.json"
 
 Overrides = Mapping[str, Any]
 Run = Callable[[list[Path], Overrides], None]
+
+
+class OwnPath(str):
+    """A path that the study sets itself: never config, whatever characters it holds."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -96,9 +102,7 @@ def run_bundle(configs: list[Path], overrides: Overrides) -> None:
     """
     output = Path(overrides["output_dir"])
     output.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([str(config) for config in configs])]
-    for name, value in overrides.items():
-        command += [f"--{name}", str(value)]  # read as Python literals: None, not null
+    command = run_command(configs, _as_options(overrides))
     environment = dict(os.environ)
     if configs[0].name == EVALUATION:  # beside a loading process torch's idle threads must sleep, not spin
         environment.setdefault("OMP_WAIT_POLICY", "passive")
@@ -192,7 +196,7 @@ def write_cells(study: Study) -> None:
 def mistakes(study: Study) -> list[str]:
     """What `python -m cmunet_monai check` says of the runs: pre-training, each draw's data lists, an evaluation."""
     found: list[str] = []
-    start = next((str(method.weights) for method in study.methods.values() if method.weights), None)
+    start = next((OwnPath(method.weights) for method in study.methods.values() if method.weights), None)
     output = study.output_dir
     for name, method in study.methods.items():
         for bundle_run in pretraining_runs(study, name):
@@ -209,7 +213,8 @@ def mistakes(study: Study) -> list[str]:
 
 
 def _problems(bundle_run: BundleRun, *, made_by_the_study: tuple[str, ...] = ()) -> list[str]:
-    arguments = RunArguments(tuple(str(config) for config in bundle_run.configs), dict(bundle_run.settings))
+    options = as_config(options_of(bundle_run))
+    arguments = RunArguments(tuple(str(config) for config in bundle_run.configs), options)
     absent = tuple(f"`{name}`: no such file" for name in made_by_the_study)
     return [problem for problem in check_run(arguments).problems if not problem.startswith(absent)]
 
@@ -220,7 +225,7 @@ def _problems(bundle_run: BundleRun, *, made_by_the_study: tuple[str, ...] = ())
 def _run_cell(study: Study, cell: Cell, run: Run) -> None:
     label_set, folder = study.labels[cell.labels], cell.folder(study)
     weights = _weights(study, cell.method, run)
-    start = {"pretrained_weights": None if weights is None else str(weights)}
+    start = {"pretrained_weights": None if weights is None else OwnPath(weights)}
     deciding = deciding_cell(study, cell)
     choices = {
         rate: fmean(_validated_dice(bundle_run, run) for bundle_run in bundle_runs)
@@ -256,16 +261,16 @@ def pretraining_runs(study: Study, name: str) -> list[BundleRun]:
         raise ValueError(f"the method {name} is pre-trained, but no `pretraining` says with which bundle")
     how = study.pretraining
     runs = {f"{name}.{option}": overlays for option, overlays in method.needs.items()}
-    own = {option: str(study.output_dir / "pretraining" / f"{name}.{option}" / WEIGHTS) for option in method.needs}
+    own = {option: OwnPath(study.output_dir / "pretraining" / f"{name}.{option}" / WEIGHTS) for option in method.needs}
     return [
         BundleRun(
             output := study.output_dir / "pretraining" / run_name,
             [how.bundle_root / "configs" / config for config in (*how.configs, *overlays)],
             {
-                "bundle_root": str(how.bundle_root),
-                "dataset_dir": str(study.dataset_dir),
-                "datalist": str(study.first_draw / "final.json"),
-                "output_dir": str(output),
+                "bundle_root": OwnPath(how.bundle_root),
+                "dataset_dir": OwnPath(study.dataset_dir),
+                "datalist": OwnPath(study.first_draw / "final.json"),
+                "output_dir": OwnPath(output),
                 **how.overrides,
                 **({**method.pretraining_overrides, **own} if run_name == name else {}),
             },
@@ -339,16 +344,16 @@ def finetuning_run(study: Study, output: Path, datalist: Path, **settings: Any) 
 
 def _evaluation_run(study: Study, output: Path, datalist: Path, weights: Path) -> BundleRun:
     configs = [study.bundle_root / "configs" / name for name in (EVALUATION, *study.configs[1:])]
-    settings = {**_common(study, output, datalist), **study.evaluation_overrides, "weights": str(weights)}
+    settings = {**_common(study, output, datalist), **study.evaluation_overrides, "weights": OwnPath(weights)}
     return BundleRun(output, configs, settings)
 
 
 def _common(study: Study, output: Path, datalist: Path) -> dict[str, Any]:
     return {
-        "bundle_root": str(study.bundle_root),
-        "dataset_dir": str(study.dataset_dir),
-        "datalist": str(datalist),
-        "output_dir": str(output),
+        "bundle_root": OwnPath(study.bundle_root),
+        "dataset_dir": OwnPath(study.dataset_dir),
+        "datalist": OwnPath(datalist),
+        "output_dir": OwnPath(output),
         **study.overrides,
     }
 
@@ -376,6 +381,20 @@ def _once(bundle_run: BundleRun, run: Run) -> None:
     (output / BEGUN).rename(output / MARKER)
 
 
+def options_of(bundle_run: BundleRun) -> dict[str, Any]:
+    """Options for a bundle: the study's own paths literally, overrides as they are on MONAI's command line."""
+    return _as_options(bundle_run.settings)
+
+
+def _as_options(settings: Overrides) -> dict[str, Any]:
+    return {
+        name: Config(value)
+        if isinstance(value, list | dict) or (is_config_text(value) and not isinstance(value, OwnPath))
+        else value
+        for name, value in settings.items()
+    }
+
+
 def identity(bundle_run: BundleRun) -> dict[str, Any]:
     """What makes a run another one: its options, and the contents of its configs, data list and weights."""
     settings = dict(bundle_run.settings)
@@ -386,7 +405,9 @@ def identity(bundle_run: BundleRun) -> dict[str, Any]:
 
 def is_weights(name: str, value: Any) -> bool:
     """Whether an option names a file of weights, or none; not numbers, nor a reference (`@pretrained_weights`)."""
-    return name.endswith("weights") and isinstance(value, str | None) and not str(value).startswith(("@", "$"))
+    return name.endswith("weights") and (
+        value is None or isinstance(value, OwnPath) or (isinstance(value, str) and not is_config_text(value))
+    )
 
 
 def _seconds(log: Path) -> float:

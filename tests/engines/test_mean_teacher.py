@@ -48,7 +48,7 @@ def test_its_weights_and_statistics_are_the_average_by_hand():
 
 
 def test_a_resumed_run_keeps_the_teacher_that_was_loaded():
-    student, teacher, _, mean_teacher = make_pair()
+    _, teacher, _, mean_teacher = make_pair()
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     start(mean_teacher, iteration=7)
     assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
@@ -56,7 +56,7 @@ def test_a_resumed_run_keeps_the_teacher_that_was_loaded():
 
 
 def test_the_teacher_answers_for_the_unlabelled_frames_from_their_clean_views():
-    student, teacher, _, mean_teacher = make_pair()
+    _, teacher, _, mean_teacher = make_pair()
     start(mean_teacher)
     batch = {
         "image": torch.randn(3, 1, 16, 16),

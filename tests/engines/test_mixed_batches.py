@@ -54,9 +54,7 @@ def test_the_order_depends_on_seed_and_epoch_alone(mixed):
 
 
 def test_processes_share_an_epoch_without_overlap(mixed):
-    parts = [
-        epoch_of(MixedBatchSampler(mixed, [1, 2], paced_by=1, num_replicas=2, rank=rank)) for rank in (0, 1)
-    ]
+    parts = [epoch_of(MixedBatchSampler(mixed, [1, 2], paced_by=1, num_replicas=2, rank=rank)) for rank in (0, 1)]
     assert [len(batches) for batches in parts] == [2, 2]  # 10 frames, 2 in each of 2 processes
     indices = [index for batches in parts for batch in batches for part, index in batch if part == 1]
     assert len(set(indices)) == 8
@@ -70,7 +68,7 @@ def test_without_labels_a_batch_is_unlabelled_alone():
 
 
 def test_too_few_frames_for_a_batch_are_refused(mixed):
-    with pytest.raises(ValueError, match="the 10 frames .* do not fill one batch"):
+    with pytest.raises(ValueError, match=r"the 10 frames .* do not fill one batch"):
         MixedBatchSampler(mixed, [1, 11], paced_by=1)
 
 

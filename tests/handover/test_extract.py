@@ -3,6 +3,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from fire.parser import DefaultParseValue
 from monai.bundle.scripts import run
 from PIL import Image
 
@@ -52,7 +53,8 @@ def test_mask_of_the_test_frame_is_the_same_in_the_same_runtime(good, monkeypatc
 
     def run_here(words, folder, what):
         assert words[:2] == ["monai.bundle", "run"]
-        settings = {name.removeprefix("--"): value for name, value in zip(words[2::2], words[3::2], strict=True)}
+        pairs = zip(words[2::2], words[3::2], strict=True)
+        settings = {name.removeprefix("--"): DefaultParseValue(value) for name, value in pairs}
         monkeypatch.setattr(sys, "path", list(sys.path))  # MONAI adds the bundle's folder
         run(**settings | {"num_workers": 0, "logging_file": False})
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cmunet_monai.nifti import as_nifti
+from cmunet_monai.own_results import mark_results
 from cmunet_monai.pseudonyms import Pseudonyms, map_file
 from cmunet_monai.readers import list_frames
 from cmunet_monai.readers.xa_run import read_run
@@ -81,9 +83,66 @@ def test_a_missing_folder_is_named(tmp_path):
         list_frames(tmp_path / "nowhere")
 
 
-def test_frames_inside_the_output_folder_are_refused(folder):
-    with pytest.raises(ValueError, match="choose another output folder"):
-        list_frames(folder / "out", leave_out=folder)
+def test_frames_may_lie_in_the_output_folder(folder, monkeypatch):
+    assert [row["id"] for row in list_frames(folder / "out", leave_out=folder)] == ["b.png"]
+    monkeypatch.chdir(folder)
+    assert [row["id"] for row in list_frames("out", leave_out=".")] == ["b.png"]
+
+
+@pytest.mark.parametrize("name", ["first/masks", "later/second/overlays", "probabilities"])
+def test_results_of_an_earlier_run_are_no_frames(folder, name):
+    frames = [row["id"] for row in list_frames(folder)]
+    mark_results(folder / name)
+    write_frame(folder / name / "b.png")
+    assert [row["id"] for row in list_frames(folder)] == frames
+    with pytest.raises(ValueError, match="holds results of an earlier run, no frames"):
+        list_frames(folder / name)
+
+
+def test_a_folder_of_others_is_never_marked_as_results(folder):
+    with pytest.raises(FileExistsError, match="out holds files that no earlier run has written"):
+        mark_results(folder / "out")
+
+
+def test_links_are_not_followed_and_listed(folder, tmp_path):
+    (folder / "link.png").symlink_to(folder / "b.png")
+    (folder / "nowhere.png").symlink_to(folder / "absent")
+    (folder / "round").symlink_to(folder)
+    rows = list_frames(folder, passed_over=tmp_path / "lost.csv")
+    assert [row["id"] for row in rows] == ["a.nii.gz", "b.png", "out/b.png", "sub/c.NII"]
+    with (tmp_path / "lost.csv").open(newline="") as file:
+        lost = list(csv.DictReader(file))
+    assert [row["name"] for row in lost] == ["link 1 of 3", "link 2 of 3", "link 3 of 3"]
+    assert "is not followed: give the file or folder itself" in lost[0]["reason"]
+    assert [row["id"] for row in list_frames(folder / "link.png")] == ["link.png"]  # one that is named is meant
+
+
+@pytest.mark.parametrize("name", ["it's one", 'a "b', "back\\slash", "caf\udce9", "new\nline", "Müller, Anna"])
+def test_no_path_reaches_the_table_whatever_the_names(tmp_path, name):
+    folder = tmp_path / name / f"IM {name}"
+    folder.mkdir(parents=True)
+    write_frame(folder / "good.png")
+    for file in (f"{name}.png", f"{name}.nii", f"{name}.nii.gz"):
+        (folder / file).write_bytes(b"no frame")
+    list_frames(folder, passed_over=tmp_path / "lost.csv")
+    with (tmp_path / "lost.csv").open(newline="") as file:
+        lost = list(csv.DictReader(file))
+    assert len(lost) == 3
+    for row in lost:
+        assert str(tmp_path) not in row["reason"]
+        assert "IM " not in row["reason"]
+
+
+@pytest.mark.parametrize("spacing_mm", [0.2, 0.345678, None])
+def test_nifti_that_this_project_wrote_keeps_its_pixel_size(tmp_path, spacing_mm):
+    nib.save(as_nifti(FRAME, spacing_mm), tmp_path / "own.nii.gz")
+    others = nib.Nifti1Image(FRAME, np.diag([0.5, 0.5, 1, 1]))
+    others.header.set_xyzt_units("mm")
+    nib.save(others, tmp_path / "others.nii")
+    others_row, own_row = list_frames(tmp_path, spacing_mm=0.3)
+    assert (others_row["spacing_mm"], others_row["spacing_source"]) == (0.3, "user")  # mm at the detector, or none
+    expected = (0.3, "user") if spacing_mm is None else (pytest.approx(spacing_mm), "frame_file")
+    assert (own_row["spacing_mm"], own_row["spacing_source"]) == expected
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +245,7 @@ def test_a_file_that_cannot_be_opened_is_logged_by_its_pseudonym(exported, key, 
     rows = list_frames(exported, key=key)
     assert len(rows) == 3
     file = Pseudonyms.open(key, output=exported).source("none")
-    assert f"{file} passed over: it cannot be read (PermissionError)" in caplog.text
+    assert f"{file} passed over: it cannot be read: Permission denied" in caplog.text
     assert str(exported / "none") not in caplog.text
 
 

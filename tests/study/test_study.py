@@ -666,3 +666,10 @@ def test_a_mistyped_override_is_named_before_anything_runs(real, capsys):
     assert "lamda_ce" in errors[0]
     assert "lambda_ce" in errors[0]
     assert not (real.parent / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["study.json", "draw_0/final.json", "draw_1/fold_1.json"])
+def test_a_byte_order_mark_is_no_mistake(plan, name):
+    path = plan.parent / name
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_study(plan).learning_rates == tuple(RATES)
