@@ -23,6 +23,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("runs", help="output_dir of a study")
     parser.add_argument("--output", required=True, help="folder of index.html, its figures (PNG), *.csv and table.md")
+    parser.add_argument("--test", metavar="NAME", help="one of the study's `further_tests` (default: its test list)")
     parser.add_argument("--baseline", default=DEFAULT_BASELINE, help="method to compare with (default: none)")
     parser.add_argument(
         "--primary",
@@ -43,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
         "by the saved masks)",
     )
     arguments = parser.parse_args(argv)
-    study, output = read_runs(arguments.runs), Path(arguments.output)
+    study, output = read_runs(arguments.runs, test=arguments.test), Path(arguments.output)
     default = Primary() if arguments.baseline == DEFAULT_BASELINE else None
     primary = default if arguments.primary is None else _primary(arguments.primary)
     known = study.runs.keys() | {(labels, method) for labels, _, method in study.planned}
@@ -94,6 +95,8 @@ def main(argv: Sequence[str]) -> int:
 def _command(arguments: argparse.Namespace) -> str:
     """What makes the page again, with the options that decide its numbers."""
     words = ["python -m cmunet_monai report STUDY_OUTPUT --output DIR"]
+    if arguments.test is not None:
+        words.append(f"--test {arguments.test}")
     if arguments.baseline != DEFAULT_BASELINE:
         words.append(f"--baseline {arguments.baseline}")
     if arguments.primary is not None:

@@ -397,7 +397,7 @@ def _pictures(content: Content) -> Iterable[str]:
         failing = [case for case in own if case.kind == "failing"]
         shown = [case for case in own if case.kind != "failing"] + failing[:FAILING_SHOWN]
         yield f"<h3>{escape(method)}, {escape(label_words(labels))}</h3>"
-        folders = {cell.draw: study.folder / cell.folder / "evaluation" / "overlays" for cell in runs.cells}
+        folders = {cell.draw: study.folder / cell.evaluation / "overlays" for cell in runs.cells}
         if not any(folder.is_dir() for folder in folders.values()):
             yield "<p>None: the evaluations wrote no overlays.</p>"
             continue

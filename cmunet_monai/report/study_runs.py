@@ -55,7 +55,12 @@ class Cell:
     @property
     def folder(self) -> Path:
         """The cell's folder, relative to the study's."""
-        return Path(self.per_image).parent.parent
+        return self.evaluation.parent
+
+    @property
+    def evaluation(self) -> Path:
+        """The folder of its evaluation, relative to the study's."""
+        return Path(self.per_image).parent
 
 
 @dataclass(frozen=True)
@@ -109,16 +114,19 @@ class StudyRuns:
         return tuple(cell for runs in self.runs.values() for cell in runs.cells)
 
 
-def read_runs(folder: str | os.PathLike[str]) -> StudyRuns:
+def read_runs(folder: str | os.PathLike[str], *, test: str | None = None) -> StudyRuns:
     """Read the finished cells of a study; a cell whose table is not there is left out and named in `missing`.
 
+    Args:
+        folder: the study's `output_dir`.
+        test: which of its `further_tests` to read; None is the test list of the draws.
     Raises:
         FileNotFoundError: if there is no `cells.csv`, or none of the tables that it names is there.
         ValueError: if a column is not there (an older study), a cell stands twice, a value is not a number, or two
             cells were evaluated on different images, groups of images or labels.
     """
     folder = Path(folder)
-    cells = _read_cells(folder / "cells.csv")
+    cells = _read_cells(folder / "cells.csv", "per_image" if test is None else f"per_image_{test}")
     present = [cell for cell in cells if (folder / cell.per_image).is_file()]
     missing = [f"{cell.per_image}: not there, the cell is left out" for cell in cells if cell not in present]
     if not present:
@@ -160,7 +168,7 @@ def largest_diagonal(study: StudyRuns) -> float:
         FileNotFoundError: if there is no mask.
     """
     for cell in study.cells:
-        sizes = [frame_size(path) for path in (study.folder / cell.folder / "evaluation" / "masks").glob("*.png")]
+        sizes = [frame_size(path) for path in (study.folder / cell.evaluation / "masks").glob("*.png")]
         if sizes:
             return max(math.hypot(*size) for size in sizes)
     raise FileNotFoundError(f"no saved mask in {study.folder} tells the size of the frames: give --diagonal-px")
@@ -267,14 +275,15 @@ def sources(study: StudyRuns) -> list[Source]:
         found.append(Source(f"pre-training {path.parent.name}", file, log, _facts(path.parent / "unet.json")))
     for cell in study.cells:
         name = f"{cell.labels} labels, draw {cell.draw}, {cell.method}"
-        fit, evaluation = (study.folder / cell.folder / part for part in ("final", "evaluation"))
+        fit, evaluation = study.folder / cell.folder / "final", study.folder / cell.evaluation
         for path in sorted((study.folder / cell.folder / "choice").glob("*/*/validation.csv")):
             run = f"{name}: choice, {path.parent.parent.name} {path.parent.name}"
             log = path.relative_to(study.folder).as_posix()
             found.append(Source(run, log, first_command(path.parent / "run.log"), _facts(path.parent / "model.json")))
-        facts = _facts(fit / "model.json")
-        log = (cell.folder / "final" / "train.csv").as_posix()
-        found.append(Source(f"{name}: final fit", log, first_command(fit / "run.log"), facts))
+        if cell.epochs:
+            log = (cell.folder / "final" / "train.csv").as_posix()
+            facts = _facts(fit / "model.json")
+            found.append(Source(f"{name}: final fit", log, first_command(fit / "run.log"), facts))
         found.append(Source(f"{name}: evaluation", cell.per_image, first_command(evaluation / "run.log"), {}))
     return found
 
@@ -307,13 +316,19 @@ def _cut(word: str) -> str:
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
-def _read_cells(path: Path) -> list[Cell]:
+def _read_cells(path: Path, table: str) -> list[Cell]:
+    """The rows of `cells.csv`; `table` is the column that names the tables of their evaluations."""
     if not path.is_file():
         raise FileNotFoundError(f"no finished cell in {path.parent}: {path.name} is not there")
     rows = _rows(path)
     absent = [name for name in COLUMNS if not rows or name not in rows[0]]
     if absent:
         raise ValueError(f"{path} lacks {', '.join(absent)}: it was written by another version, or is cut")
+    if table not in rows[0]:
+        others = [name.removeprefix("per_image_") for name in rows[0] if name.startswith("per_image_")]
+        raise ValueError(
+            f"{path} has no results on {table.removeprefix('per_image_')!r}; further test lists: {others or 'none'}"
+        )
     cells = []
     for row in rows:
         try:
@@ -331,7 +346,7 @@ def _read_cells(path: Path) -> list[Cell]:
                     choice_folds=int(row["choice_folds"]),
                     choice_draw=int(row["choice_draw"]),
                     datalist_sha256=row["datalist_sha256"],
-                    per_image=row["per_image"],
+                    per_image=row[table],
                 )
             )
         except (TypeError, ValueError) as error:
@@ -414,8 +429,9 @@ def _unfinished(folder: Path, cells: Sequence[Cell], planned: frozenset[tuple[st
 
 def _absent_files(folder: Path, cells: Sequence[Cell]) -> list[str]:
     """Logs and sidecars that figures and sources would need."""
-    wanted = [cell.folder / "final" / name for cell in cells for name in ("train.csv", "model.json", "run.log")]
-    wanted += [cell.folder / "evaluation" / "run.log" for cell in cells]
+    fitted = [cell.folder / "final" for cell in cells if cell.epochs]
+    wanted = [fit / name for fit in fitted for name in ("train.csv", "model.json", "run.log")]
+    wanted += [cell.evaluation / "run.log" for cell in cells]
     for method in dict.fromkeys(cell.method for cell in cells if cell.pretraining_epochs):
         wanted += [Path("pretraining", method, name) for name in ("training.csv", "unet.json", "run.log")]
     return [f"{path.as_posix()}: not there" for path in wanted if not (folder / path).is_file()]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cmunet_monai.study.estimate import Estimate, estimate
 from cmunet_monai.study.plan import read_study
-from cmunet_monai.study.runner import cells_of, has_finished, mistakes, run_study, shard_of
+from cmunet_monai.study.runner import cells_of, mistakes, run_study, shard_of
 
 FORMAT = """\
 STUDY is a JSON file; its paths are relative to the current directory:
@@ -27,6 +27,8 @@ STUDY is a JSON file; its paths are relative to the current directory:
         "pretraining_overrides": {},                   further options of the pre-training (default: none)
         "finetuning_overrides": {"max_epochs": 300},   further options of its fine-tunings (default: none); max_epochs
                                                        of the final fit alone
+        "finetuning_configs": ["mean_teacher.json"],   overlays of its final fit (default: none)
+        "rate_of": "none",                             takes over the rate of another method (default: chooses its own)
         "all_draws": true,                             also those behind `shared_draws` (default: false)
         "labels": ["18"]                               label sets that it takes part in (default: all)
       }
@@ -35,13 +37,14 @@ STUDY is a JSON file; its paths are relative to the current directory:
       "18": {
         "draws": ["SPLITS/draw_0", "SPLITS/draw_1"],   as `data_prep split --draws 2` writes them; the position is the
                                                        seed, and a folder may stand here several times
-        "max_epochs": 150,                             of the final fit
+        "max_epochs": 150,                             of the final fit; 0: the start itself is evaluated
         "choice_epochs": 75,                           of a run that chooses (default: max_epochs)
         "choice_folds": 1,                             how many folds choose (default: all three)
         "shared_draws": 1                              how many of them every method takes (default: all)
       }
     },
-    "learning_rates": [0.0005, 0.002],               chosen among by three folds, for each method and draw
+    "learning_rates": [0.0005, 0.002],               chosen among by three folds, for each method and draw; a single one
+                                                       is taken as it is
     "choose_once": false,                            true: on the first draw of a label set, for its other draws too
     "pretraining": {                                 needed where methods have `overlays`
       "bundle_root": "bundles/coronary_xa_pretraining",
@@ -51,8 +54,11 @@ STUDY is a JSON file; its paths are relative to the current directory:
     "configs": ["train.json"],                       default; evaluate.json takes the place of the first
     "overrides": {"num_workers": 0},                 further options of every fine-tuning and evaluation (default: none)
     "finetuning_overrides": {"batch_size": 4},       further options of every fine-tuning alone (default: none)
-    "evaluation_overrides": {"overlays": false}      further options of every evaluation alone (default: none); without
+    "evaluation_overrides": {"overlays": false},     further options of every evaluation alone (default: none); without
                                                        overlays it takes half the time, and a report shows none
+    "further_tests": {                               lists on which every cell is evaluated too (default: none)
+      "external": {"dataset_dir": "OTHER", "datalist": "OTHER/datalist.json"}    report --test external
+    }
   }
 
 (without the words on the right). The table of a finished study: python -m cmunet_monai report STUDY_OUTPUT --output DIR
@@ -87,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
     cells = cells_of(study, methods)
     if arguments.dry_run:
         for cell in cells:
-            done = all(has_finished(cell.folder(study) / part) for part in ("final", "evaluation"))
+            done = (cell.folder(study) / "cell.json").is_file()
             print(f"{cell.labels} labels, draw {cell.draw}, {cell.method}{' (finished)' if done else ''}")
         print(_in_words(estimate(study, methods)))
     print(f"{len(cells)} cells of {len(methods)} methods; results go to {study.output_dir}")

@@ -20,8 +20,10 @@ from cmunet_monai.study.runner import (
     cells_of,
     choice_runs,
     deciding_cell,
+    evaluation_runs,
     final_run,
     finetuning_run,
+    has_a_choice,
     has_finished,
     is_weights,
     options_of,
@@ -63,15 +65,15 @@ def estimate(study: Study, methods: Sequence[str] | None = None) -> Estimate:
 
 
 def _images_left(study: Study, cell: Cell) -> int:
-    choosing = choice_runs(study, cell).values() if deciding_cell(study, cell) == cell else []
+    chooses = has_a_choice(study, cell.labels) and deciding_cell(study, cell) == cell
+    choosing = choice_runs(study, cell).values() if chooses else []
     choices = [run for runs in choosing for run in runs if not has_finished(run.output)]
     final = final_run(study, cell)
     fits = [*choices, *([] if has_finished(final.output) else [final])]
     images = sum(_images(run.settings["datalist"], "training") * run.settings["max_epochs"] for run in fits)
     images += sum(_images(run.settings["datalist"], "validation") for run in choices)
-    if not has_finished(cell.folder(study) / "evaluation"):
-        images += _images(final.settings["datalist"], "test")
-    return images
+    evaluations = evaluation_runs(study, cell, final.output / "model.safetensors").values()
+    return images + sum(_images(r.settings["datalist"], "test") for r in evaluations if not has_finished(r.output))
 
 
 def _images(datalist: str | Path, split: str) -> int:

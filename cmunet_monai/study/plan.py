@@ -34,6 +34,8 @@ class Method:
         needs: option of that pre-training -> overlays of the run whose weights it names.
         pretraining_overrides: further options of the pre-training.
         finetuning_overrides: further options of its fine-tunings; another `max_epochs` is that of the final fit alone.
+        finetuning_configs: overlays of its final fit, such as `mean_teacher.json`.
+        rate_of: another method, whose chosen rate it takes over; None: it chooses its own.
         all_draws: take part in all draws of each label set, not in the first `shared_draws` only.
         labels: the label sets that the method takes part in; None: all.
     """
@@ -43,6 +45,8 @@ class Method:
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pretraining_overrides: Mapping[str, Any] = field(default_factory=dict)
     finetuning_overrides: Mapping[str, Any] = field(default_factory=dict)
+    finetuning_configs: tuple[str, ...] = ()
+    rate_of: str | None = None
     all_draws: bool = False
     labels: tuple[str, ...] | None = None
 
@@ -54,7 +58,7 @@ class LabelSet:
     Attributes:
         draws: folders that `data_prep split` wrote (fold_0..2.json, final.json). The position is the seed of a run; a
             folder that stands several times is run with several seeds.
-        max_epochs: of the final fit on all labelled images.
+        max_epochs: of the final fit on all labelled images; 0: nothing is fitted, and the start itself is evaluated.
         choice_epochs: of the runs that choose; None is `max_epochs`.
         choice_folds: how many of the three folds choose, from the front.
         shared_draws: how many of the draws, from the front, every method takes; None: all.
@@ -65,6 +69,21 @@ class LabelSet:
     choice_epochs: int | None = None
     choice_folds: int = len(FOLDS)
     shared_draws: int | None = None
+
+
+@dataclass(frozen=True)
+class TestList:
+    """A further list on which every cell is evaluated, such as the frames of another hospital.
+
+    Attributes:
+        dataset_dir: folder of its frames.
+        datalist: its list `test` is read.
+    """
+
+    __test__ = False  # no class of pytest
+
+    dataset_dir: Path
+    datalist: Path
 
 
 @dataclass(frozen=True)
@@ -84,6 +103,7 @@ class Study:
         overrides: further settings of every fine-tuning and evaluation, the same for all methods.
         finetuning_overrides: further settings of every fine-tuning, which an evaluation does not know (`batch_size`).
         evaluation_overrides: further settings of every evaluation, which a fine-tuning does not know (`overlays`).
+        further_tests: lists by name on which every cell is evaluated too.
     """
 
     bundle_root: Path
@@ -98,6 +118,7 @@ class Study:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     finetuning_overrides: Mapping[str, Any] = field(default_factory=dict)
     evaluation_overrides: Mapping[str, Any] = field(default_factory=dict)
+    further_tests: Mapping[str, TestList] = field(default_factory=dict)
 
     @property
     def first_draw(self) -> Path:
@@ -123,6 +144,12 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     unknown = sorted({name for method in study.methods.values() for name in method.labels or ()} - study.labels.keys())
     if unknown:
         raise ValueError(f"{path}: methods name label sets that are not among {list(study.labels)}: {unknown}")
+    for name, method in study.methods.items():
+        chosen_by = study.methods.get(method.rate_of or name)
+        if chosen_by is None or (method.rate_of and chosen_by.rate_of):
+            raise ValueError(
+                f"{path}: `methods.{name}.rate_of` must be a method that chooses its own rate, got {method.rate_of!r}"
+            )
     absent = [str(item) for item in _named_paths(study) if not item.exists()]
     if absent:
         raise FileNotFoundError(f"{path} names what is not there: {', '.join(dict.fromkeys(absent))}")
@@ -140,6 +167,8 @@ def _named_paths(study: Study) -> list[Path]:
         overlays += [names for m in study.methods.values() for names in m.needs.values()]
         configs = (*study.pretraining.configs, *(name for names in overlays for name in names))
         named += [study.pretraining.bundle_root / "configs" / name for name in configs]
+    named += [path for test in study.further_tests.values() for path in (test.dataset_dir, test.datalist)]
+    named += [study.bundle_root / "configs" / name for m in study.methods.values() for name in m.finetuning_configs]
     draws = dict.fromkeys(draw for label_set in study.labels.values() for draw in label_set.draws)
     return named + [draw / f"{name}.json" for draw in draws for name in (*(f"fold_{k}" for k in FOLDS), "final")]
 
@@ -205,6 +234,8 @@ def _read(name: str, value: Any, where: str) -> Any:
         return {key: _object(LabelSet, item, f"{where}.{key}") for key, item in _named(value, where).items()}
     if name == "pretraining":
         return _object(Pretraining, value, where)
+    if name == "further_tests":
+        return {key: _object(TestList, item, f"{where}.{key}") for key, item in _named(value, where).items()}
     if name == "needs" and isinstance(value, dict) and all(map(_is_names, value.values())):
         return {key: tuple(names) for key, names in value.items()}
     expected, fits, read = KINDS[name]
@@ -280,10 +311,13 @@ KINDS: Mapping[str, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
     "output_dir": ("a folder", _is_text, Path),
     "weights": ("a file", _is_text, Path),
     "overlays": ("a list of file names", _is_names, tuple),
+    "finetuning_configs": ("a list of file names", _is_names, tuple),
+    "rate_of": ("the name of a method", _is_text, str),
     "needs": ("an object of options with a list of file names each", lambda _: False, dict),
     "draws": ("a list of folders", _is_some_names, lambda names: tuple(map(Path, names))),
     "learning_rates": ("a list of positive numbers", _is_rates, tuple),
-    "max_epochs": ("a positive whole number", _is_count, int),
+    "datalist": ("a file", _is_text, Path),
+    "max_epochs": ("a whole number from 0 on", lambda value: value == 0 or _is_count(value), int),
     "choice_epochs": ("a positive whole number or null", _optional(_is_count), lambda value: value),
     "choice_folds": (f"1, 2 or {len(FOLDS)}", lambda value: _is_count(value) and value <= len(FOLDS), int),
     "labels": ("a list of names of label sets", _is_some_names, tuple),

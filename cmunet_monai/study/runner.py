@@ -8,7 +8,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -74,8 +74,8 @@ def cells_of(study: Study, methods: Sequence[str] | None = None) -> list[Cell]:
 
 
 def deciding_cell(study: Study, cell: Cell) -> Cell:
-    """The cell whose draw the rate of this one is chosen on."""
-    return Cell(cell.labels, 0, cell.method) if study.choose_once else cell
+    """The cell whose folds choose the rate of this one."""
+    return Cell(cell.labels, 0 if study.choose_once else cell.draw, study.methods[cell.method].rate_of or cell.method)
 
 
 def has_finished(output: Path) -> bool:
@@ -201,14 +201,15 @@ def mistakes(study: Study) -> list[str]:
     for name, method in study.methods.items():
         for bundle_run in pretraining_runs(study, name):
             found += _problems(bundle_run, made_by_the_study=tuple(method.needs))
-        if method.finetuning_overrides:
-            final = study.first_draw / "final.json"
-            found += _problems(finetuning_run(study, output, final, **method.finetuning_overrides))
+        if method.finetuning_overrides or method.finetuning_configs:
+            cell = Cell(next(iter(study.labels)), 0, name)
+            found += _problems(final_run(study, cell))
     for draw in dict.fromkeys(draw for label_set in study.labels.values() for draw in label_set.draws):
         for name in (*(f"fold_{fold}" for fold in FOLDS), "final"):
             found += _problems(finetuning_run(study, output, draw / f"{name}.json", pretrained_weights=start))
-        evaluation = _evaluation_run(study, output, draw / "final.json", output / "model.safetensors")
-        found += _problems(evaluation, made_by_the_study=("weights",))
+    for cell in cells_of(study):
+        for evaluation in evaluation_runs(study, cell, output / "model.safetensors").values():
+            found += _problems(evaluation, made_by_the_study=("weights",))
     return list(dict.fromkeys(found))
 
 
@@ -225,31 +226,55 @@ def _problems(bundle_run: BundleRun, *, made_by_the_study: tuple[str, ...] = ())
 def _run_cell(study: Study, cell: Cell, run: Run) -> None:
     label_set, folder = study.labels[cell.labels], cell.folder(study)
     weights = _weights(study, cell.method, run)
-    start = {"pretrained_weights": None if weights is None else OwnPath(weights)}
-    deciding = deciding_cell(study, cell)
-    choices = {
-        rate: fmean(_validated_dice(bundle_run, run) for bundle_run in bundle_runs)
-        for rate, bundle_runs in choice_runs(study, deciding, **start).items()
-    }
-    chosen = max(choices, key=lambda rate: choices[rate])
+    chosen, choices = _chosen_rate(study, deciding_cell(study, cell), run)
     logger.info("%s labels, draw %d, %s: rate %g of %s", cell.labels, cell.draw, cell.method, chosen, choices)
-    draw = label_set.draws[cell.draw]
-    final = final_run(study, cell, **start, seed=cell.draw, learning_rate=chosen)
-    evaluation = folder / "evaluation"
-    if has_finished(evaluation) and not has_finished(final.output):
-        raise ValueError(f"{evaluation} is of a fit that is not in {final.output} any more: move it away too")
-    _once(final, run)
-    _once(_evaluation_run(study, evaluation, draw / "final.json", final.output / "model.safetensors"), run)
     frames = [file_digest(folder / "final.json") for folder in label_set.draws]
     label_draw = frames.index(frames[cell.draw])
     facts = {"labels": cell.labels, "draw": cell.draw, "label_draw": label_draw, "method": cell.method}
     facts |= {"datalist_sha256": frames[cell.draw], "learning_rate": chosen}
-    facts |= {"choice_folds": label_set.choice_folds, "choice_draw": deciding.draw}
+    facts |= {"choice_folds": label_set.choice_folds, "choice_draw": deciding_cell(study, cell).draw}
     facts |= {f"dice_in_folds_at_{rate:g}": round(dice, 4) for rate, dice in choices.items()}
-    facts |= {"epochs": final.settings["max_epochs"], "seconds": _seconds(final.output / "train.csv")}
+    final, trained = None, weights
+    if label_set.max_epochs:
+        final = final_run(study, cell, **_start(weights), seed=cell.draw, learning_rate=chosen)
+        trained = final.output / "model.safetensors"
+    evaluations = evaluation_runs(study, cell, trained)
+    facts |= {"epochs": 0, "seconds": 0.0}
+    if final is not None:
+        for evaluation in evaluations.values():
+            if has_finished(evaluation.output) and not has_finished(final.output):
+                raise ValueError(
+                    f"{evaluation.output} is of a fit that is not in {final.output} any more: move it away too"
+                )
+        _once(final, run)
+        facts |= {"epochs": final.settings["max_epochs"], "seconds": _seconds(final.output / "train.csv")}
     facts |= _pretraining_facts(study, cell.method)
-    facts["per_image"] = (evaluation / "per_image.csv").relative_to(study.output_dir).as_posix()
+    for column, evaluation in evaluations.items():
+        _once(evaluation, run)
+        facts[column] = (evaluation.output / "per_image.csv").relative_to(study.output_dir).as_posix()
     write_text_atomic(folder / "cell.json", json.dumps(facts, indent=2) + "\n")
+
+
+def _start(weights: Path | None) -> dict[str, Any]:
+    """The option of a fine-tuning that says what it starts from."""
+    return {"pretrained_weights": None if weights is None else OwnPath(weights)}
+
+
+def has_a_choice(study: Study, labels: str) -> bool:
+    """Whether a rate is chosen for the cells of a label set: there are several, and something is fitted."""
+    return len(study.learning_rates) > 1 and study.labels[labels].max_epochs > 0
+
+
+def _chosen_rate(study: Study, cell: Cell, run: Run) -> tuple[float, dict[float, float]]:
+    """The rate with the highest Dice in the folds, and that Dice by rate; without a choice to make, nothing is run."""
+    if not has_a_choice(study, cell.labels):
+        return study.learning_rates[0], {}
+    start = _start(_weights(study, cell.method, run))
+    choices = {
+        rate: fmean(_validated_dice(bundle_run, run) for bundle_run in bundle_runs)
+        for rate, bundle_runs in choice_runs(study, cell, **start).items()
+    }
+    return max(choices, key=lambda rate: choices[rate]), choices
 
 
 def pretraining_runs(study: Study, name: str) -> list[BundleRun]:
@@ -322,9 +347,28 @@ def choice_runs(study: Study, cell: Cell, **start: Any) -> dict[float, list[Bund
 
 def final_run(study: Study, cell: Cell, **chosen: Any) -> BundleRun:
     """The fit on all labelled images of a cell."""
-    label_set, own = study.labels[cell.labels], study.methods[cell.method].finetuning_overrides
-    settings = {"max_epochs": label_set.max_epochs, **own, **chosen}
-    return finetuning_run(study, cell.folder(study) / "final", label_set.draws[cell.draw] / "final.json", **settings)
+    label_set, method = study.labels[cell.labels], study.methods[cell.method]
+    settings = {"max_epochs": label_set.max_epochs, **method.finetuning_overrides, **chosen}
+    run = finetuning_run(study, cell.folder(study) / "final", label_set.draws[cell.draw] / "final.json", **settings)
+    overlays = [study.bundle_root / "configs" / name for name in method.finetuning_configs]
+    return replace(run, configs=[*run.configs, *overlays])
+
+
+def evaluation_runs(study: Study, cell: Cell, weights: Path | None) -> dict[str, BundleRun]:
+    """Column of `cells.csv` -> the evaluation whose table it names: on the draws' own test list, then on further ones.
+
+    Raises:
+        ValueError: if there are no weights, since nothing was fitted and the method starts at random.
+    """
+    if weights is None:
+        raise ValueError(f"{cell.method} starts at random: with {cell.labels} labels there is nothing to evaluate")
+    folder, draw = cell.folder(study), study.labels[cell.labels].draws[cell.draw]
+    runs = {"per_image": _evaluation_run(study, folder / "evaluation", draw / "final.json", weights)}
+    for name, test in study.further_tests.items():
+        elsewhere = replace(study, dataset_dir=test.dataset_dir)
+        output = folder / f"evaluation_{name}"
+        runs[f"per_image_{name}"] = _evaluation_run(elsewhere, output, test.datalist, weights)
+    return runs
 
 
 def _validated_dice(bundle_run: BundleRun, run: Run) -> float:

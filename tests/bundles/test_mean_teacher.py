@@ -43,7 +43,7 @@ def dataset(tmp_path_factory):
 
 
 def settings(dataset, output, **overrides):
-    counts = {"labelled_per_batch": 1, "unlabelled_per_batch": 3, "max_epochs": 3}
+    counts = {"labelled_per_batch": 1, "batch_size": 4, "max_epochs": 3}
     return TINY | counts | {"dataset_dir": str(dataset), "output_dir": str(output)} | overrides
 
 
@@ -97,7 +97,7 @@ def test_an_interrupted_run_ends_bit_equal_to_an_uninterrupted_one(dataset, tmp_
 
 
 def test_two_processes_train_together(dataset, tmp_path):
-    overrides = settings(dataset, tmp_path, max_epochs=1, unlabelled_per_batch=2)
+    overrides = settings(dataset, tmp_path, max_epochs=1, batch_size=3)
     del overrides["device"]
     configs = [*CONFIGS, str(BUNDLE / "configs" / "multi_gpu_train.json")]
     result = subprocess.run(

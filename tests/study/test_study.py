@@ -521,7 +521,7 @@ def test_a_setting_of_another_kind_is_named(plan, name, value, expected):
     "name, value, expected",
     [
         ("draws", "draw_0", "a list of folders"),
-        ("max_epochs", "6", "a positive whole number"),
+        ("max_epochs", "6", "a whole number from 0 on"),
         ("choice_epochs", 0, "a positive whole number or null"),
         ("choice_folds", 4, "1, 2 or 3"),
     ],
@@ -673,3 +673,80 @@ def test_a_byte_order_mark_is_no_mistake(plan, name):
     path = plan.parent / name
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert read_study(plan).learning_rates == tuple(RATES)
+
+
+def test_further_test_lists_are_evaluated_with_the_same_weights(plan):
+    other = plan.parent / "other"
+    other.mkdir()
+    (other / "datalist.json").write_text(json.dumps({"test": []}))
+    change(plan, further_tests={"external": {"dataset_dir": str(other), "datalist": str(other / "datalist.json")}})
+    runs = Runs(lambda _: 0.5)
+    run_study(read_study(plan), run=runs)
+    evaluations = [call for name, call in runs.calls if name == "evaluate.json"]
+    assert len(evaluations) == 8
+    for own, external in zip(evaluations[::2], evaluations[1::2], strict=True):
+        assert own["weights"] == external["weights"]
+        assert (Path(own["output_dir"]).name, Path(external["output_dir"]).name) == (
+            "evaluation",
+            "evaluation_external",
+        )
+        assert external["dataset_dir"] == str(other)
+        assert external["datalist"] == str(other / "datalist.json")
+    row = cell_rows(plan)[0]
+    assert row["per_image_external"] == "labels_18/draw_0/none/evaluation_external/per_image.csv"
+
+
+def test_a_further_test_list_that_is_not_there_is_named(plan):
+    change(plan, further_tests={"external": {"dataset_dir": str(plan.parent), "datalist": "missing.json"}})
+    with pytest.raises(FileNotFoundError, match=r"missing\.json"):
+        read_study(plan)
+
+
+def test_without_epochs_the_start_itself_is_evaluated(plan):
+    change_labels(plan, max_epochs=0)
+    change(plan, methods={"cm_unet": str(plan.parent / "unet.safetensors")})
+    runs = Runs(lambda _: 0.5)
+    run_study(read_study(plan), run=runs)
+    assert [name for name, _ in runs.calls] == ["evaluate.json"] * 2
+    assert runs.calls[0][1]["weights"] == str(plan.parent / "unet.safetensors")
+    assert cell_rows(plan)[0]["epochs"] == "0"
+
+
+def test_a_random_start_without_epochs_is_refused(plan):
+    change_labels(plan, max_epochs=0)
+    with pytest.raises(ValueError, match="none starts at random: with 18 labels there is nothing to evaluate"):
+        run_study(read_study(plan), run=Runs(lambda _: 0.5))
+
+
+def test_a_single_rate_is_taken_without_a_choice(plan):
+    change(plan, learning_rates=[0.002])
+    runs = Runs(lambda _: 0.5)
+    run_study(read_study(plan), run=runs)
+    assert not [call for _, call in runs.calls if "val_interval" in call]
+    assert {row["learning_rate"] for row in cell_rows(plan)} == {"0.002"}
+
+
+def test_a_method_may_take_the_rate_of_another_and_overlays_of_its_own(plan):
+    (plan.parent / "bundle" / "configs" / "mean_teacher.json").write_text("{}")
+    own = {"weights": str(plan.parent / "unet.safetensors"), "rate_of": "none"}
+    change(plan, methods={"none": None, "taught": own | {"finetuning_configs": ["mean_teacher.json"]}})
+    calls = []
+
+    class WithConfigs(Runs):
+        def __call__(self, configs, overrides):
+            calls.append(([config.name for config in configs], Path(overrides["output_dir"])))
+            super().__call__(configs, overrides)
+
+    run_study(read_study(plan), run=WithConfigs(lambda overrides: overrides["learning_rate"]))
+    assert {row["learning_rate"] for row in cell_rows(plan)} == {"0.01"}
+    of_taught = [(names, output.name) for names, output in calls if "taught" in output.parts]
+    assert of_taught == [(["train.json", "mean_teacher.json"], "final"), (["evaluate.json"], "evaluation")] * 2
+
+
+@pytest.mark.parametrize("rate_of", ["unknown", "taught"])
+def test_a_rate_of_must_name_a_method_that_chooses(plan, rate_of):
+    change(
+        plan, methods={"none": None, "taught": {"weights": str(plan.parent / "unet.safetensors"), "rate_of": rate_of}}
+    )
+    with pytest.raises(ValueError, match=r"methods\.taught\.rate_of"):
+        read_study(plan)
