@@ -56,7 +56,8 @@ $(READY): setup.cfg constraints.txt
 DEMO := runs/demo
 PRETRAINING := bundles/coronary_xa_pretraining
 SEGMENTATION := bundles/coronary_xa_segmentation
-PRETRAINING_EPOCHS ?= 10
+PRETRAINING_EPOCHS ?= 4
+PAINTING_EPOCHS ?= 25
 FINETUNING_EPOCHS ?= 30
 RUN := $(VENV_PYTHON) -m monai.bundle run
 CHECK := $(VENV_PYTHON) -m cmunet_monai check
@@ -66,8 +67,13 @@ segmentation = --bundle_root $(SEGMENTATION) --config_file $(SEGMENTATION)/confi
 PRETRAIN = --bundle_root $(PRETRAINING) \
 	--config_file "['$(PRETRAINING)/configs/train.json','$(PRETRAINING)/configs/compact.json']" $(DEMO_DATA) \
 	--output_dir $(DEMO)/pretraining --max_epochs $(PRETRAINING_EPOCHS)
+PAINT = --bundle_root $(PRETRAINING) --config_file "['$(PRETRAINING)/configs/train.json',\
+	'$(PRETRAINING)/configs/compact.json','$(PRETRAINING)/configs/methods/painted_arteries.json']" $(DEMO_DATA) \
+	--bank_dir $(DEMO)/trees --output_dir $(DEMO)/painted --max_epochs $(PAINTING_EPOCHS)
+EVALUATE_START = $(call segmentation,evaluate) $(DEMO_DATA) \
+	--weights $(DEMO)/painted/unet.safetensors --output_dir $(DEMO)/evaluation_without_labels
 FINETUNE = $(call segmentation,train) $(DEMO_DATA) \
-	--pretrained_weights $(DEMO)/pretraining/unet.safetensors \
+	--pretrained_weights $(DEMO)/painted/unet.safetensors \
 	--output_dir $(DEMO)/segmentation --max_epochs $(FINETUNING_EPOCHS)
 EVALUATE = $(call segmentation,evaluate) $(DEMO_DATA) \
 	--weights $(DEMO)/segmentation/model.safetensors --output_dir $(DEMO)/evaluation
@@ -81,7 +87,7 @@ demo: $(DEMO)/inference.done  ## Pre-train, fine-tune, evaluate and infer on syn
 	@echo 'Pictures of this demo:'
 	@find $(DEMO) -name '*.png' -not -path '$(DEMO)/data/*' | sed 's|/[^/]*$$||' | sort | uniq -c | \
 	    while read -r count folder; do printf '  %4d in %s\n' "$$count" "$$folder"; done
-	@echo 'Figures: $(DEMO)/evaluation. Finished steps are kept; `make clean` starts afresh.'
+	@echo 'Figures: $(DEMO)/evaluation_without_labels (painted arteries alone), $(DEMO)/evaluation (12 labels). Finished steps are kept; `make clean` starts afresh.'
 
 $(DEMO)/source: FORCE
 	@if [ "$$(cat $@ 2>/dev/null)" != '$(or $(DATA),synthetic)' ]; then \
@@ -106,7 +112,14 @@ $(DEMO)/pretraining.done: $(DEMO)/splits.done
 	$(RUN) $(PRETRAIN)
 	@touch $@
 
-$(DEMO)/segmentation.done: $(DEMO)/pretraining.done
+$(DEMO)/painted.done: $(DEMO)/pretraining.done
+	$(VENV_PYTHON) -m data_prep trees --trees 100 --size 256 --seed 1 --output $(DEMO)/trees
+	$(CHECK) $(PAINT)
+	$(RUN) $(PAINT)
+	$(RUN) $(EVALUATE_START)
+	@touch $@
+
+$(DEMO)/segmentation.done: $(DEMO)/painted.done
 	$(CHECK) $(FINETUNE)
 	$(RUN) $(FINETUNE)
 	@touch $@
