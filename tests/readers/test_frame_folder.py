@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_opened_is_logged_by_its_pseudonym(exported, key, 
     rows = list_frames(exported, key=key)
     assert len(rows) == 3
     file = Pseudonyms.open(key, output=exported).source("none")
-    assert f"{file} passed over: it cannot be read (PermissionError)" in caplog.text
+    assert f"{file} passed over: it cannot be read: the disk or the network refused" in caplog.text
     assert str(exported / "none") not in caplog.text
 
 
