@@ -50,7 +50,7 @@ CONTRADICTIONS = {
 WRONG_REPRESENTATIONS = (
     *(("Rows", "UL", 40), ("Rows", "UL", 2**31), ("Columns", "LO", "48"), ("NumberOfFrames", "UL", 6)),
     *(("NumberOfFrames", "UL", 2**32 - 1), ("NumberOfFrames", "LO", "six"), ("BitsStored", "SL", -8)),
-    *(("FrameTime", "LO", "66.7"), ("ImageType", "LT", "ORIGINAL"), ("WindowCenter", "UN", b"\xff\xff")),
+    *(("FrameTime", "LO", "66.7"), ("ImageType", "LT", "ORIGINAL"), ("WindowCenter", "OB", b"\xff\xff")),
     *(("ShutterShape", "UL", 7), ("SOPInstanceUID", "LO", "no uid"), ("PixelSpacing", "FL", 0.2)),
 )
 ITEM, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
@@ -160,8 +160,8 @@ def _colour(dataset: pydicom.Dataset, rng: np.random.Generator) -> None:
     """A palette that is shorter than the pixels' values."""
     dataset.PhotometricInterpretation = "PALETTE COLOR"
     for colour in ("Red", "Green", "Blue"):
-        setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [int(rng.integers(1, 4)), 0, 16])
-        setattr(dataset, f"{colour}PaletteColorLookupTableData", rng.bytes(2))
+        dataset.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", [int(rng.integers(1, 4)), 0, 16])
+        dataset.add_new(f"{colour}PaletteColorLookupTableData", "OW", rng.bytes(2))
 
 
 def _deflate(dataset: pydicom.Dataset, rng: np.random.Generator) -> None:
