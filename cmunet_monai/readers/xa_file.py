@@ -31,7 +31,7 @@ SYNTAXES = (*NATIVE_SYNTAXES, *JPEG_SYNTAXES, *JPEG_LS_SYNTAXES, *JPEG_2000_SYNT
 
 MAX_FRAME_PIXELS = 2**26  # 8192 x 8192: four times the largest detector; more is a damaged header
 MAX_INFLATED_BYTES = 2**31
-MAX_FRAMES = 10_000  # eleven minutes at 15 frames a second; a cut file that names more has a damaged header
+MAX_FRAMES = 10_000  # eleven minutes at 15 frames a second; more is a damaged header, or pixels that inflate for ever
 
 Spans = tuple[Span, ...]
 """The parts that joined give one frame; none of a frame that the file does not hold."""
@@ -147,6 +147,7 @@ def locate_frames(opened: XAFile, *, frame_bytes: int, rows: int, columns: int) 
         rows, columns: of a frame.
     Raises:
         DamagedDicomError: if no frame is whole, or the pixel data is in another form than the transfer syntax says.
+        UnsupportedDicomError: if there are more frames than a run has, or they are floating-point numbers.
     """
     stream = opened.stream
     stream.seek(0, os.SEEK_END)
@@ -175,10 +176,13 @@ def locate_frames(opened: XAFile, *, frame_bytes: int, rows: int, columns: int) 
         table = _native_frames(stream.tell(), length, end, frame_bytes, declared)
         if behind:
             table = replace(table, flags=(*table.flags, "bytes_behind_the_frames"))
-        return replace(
-            table, swapped=order == ">" and start[4:6] == b"OW" and opened.header.integer("BitsAllocated") == 8
-        )
-    return _encapsulated_frames(opened, end, declared)
+        swapped = order == ">" and start[4:6] == b"OW" and opened.header.integer("BitsAllocated") == 8
+        table = replace(table, swapped=swapped)
+    else:
+        table = _encapsulated_frames(opened, end, declared)
+    if len(table.frames) > MAX_FRAMES:
+        raise UnsupportedDicomError(f"holds {len(table.frames)} frames, expected {MAX_FRAMES} at most")
+    return table
 
 
 def _bytes_behind(length: int, frame_bytes: int, rows: int, columns: int, declared: int | None) -> int:

@@ -54,7 +54,7 @@ WRONG_REPRESENTATIONS = (
     *(("ShutterShape", "UL", 7), ("SOPInstanceUID", "LO", "no uid"), ("PixelSpacing", "FL", 0.2)),
 )
 ITEM, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
-BOMB_BYTES = 2**28
+BOMB_BYTES = 2**27
 _SHARES = (*(0.11,) * 9, 0.01)  # a bomb takes long to make
 
 

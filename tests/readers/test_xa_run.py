@@ -669,3 +669,10 @@ def test_the_rescale_of_angiography_is_left_out_and_that_of_other_classes_applie
     assert read_run(path).flags == ("modality_lut_not_applied",)
     other = file(extra=extra | {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"})
     np.testing.assert_array_equal(read_all(other, require_xa=False), 2.0 * ramp() - 100)
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "deflated", "implicit"])
+def test_more_frames_than_a_run_has_are_refused(file, syntax):
+    path = file(np.zeros((10_001, 4, 4), np.uint8), EXACT[syntax])
+    with pytest.raises(UnsupportedDicomError, match="holds 10001 frames, expected 10000 at most"):
+        read_run(path)
