@@ -1,12 +1,12 @@
 """Write de-identified copies of XA DICOM: PS3.15 basic profile, dates shifted, nothing kept that is not named.
 
-Walks any tree, zip archives included, and copies X-Ray Angiographic and Enhanced XA objects to
+Walks any tree, zip archives included, and copies X-Ray Angiographic, Enhanced XA and X-Ray Radiofluoroscopic objects to
 OUTPUT/PATIENT/RUN.dcm in their transfer syntax, by pseudonym; every other file is listed with its reason. A copy has
 exactly the attributes that are listed in `data_prep/deidentification/kept.py` (geometry, angles, timing, R waves,
 exposure, look-up tables), type 2 attributes are empty, everything else is gone: names, free text, codes, times of day,
 private attributes, curves, overlays, comments inside compressed frames. UIDs are mapped by key, the same way in every
-file and every run; all dates of a patient are shifted by one number of days, one to ten years back. An object without
-a Patient ID is named and shifted by its study.
+file and every run; all dates of a patient are shifted by one number of days, one to ten years back. An object without a
+Patient ID is named and shifted by its study.
 
 A run that declares burned-in annotations, or shows text-like structure in the darkest or brightest values over time,
 is not copied but listed in OUTPUT/quarantine.csv, until a person has looked at it in a viewer of their own and names
@@ -19,9 +19,12 @@ the map of pseudonyms beside it, identify the patients: keep them apart from OUT
 personal data (GDPR, recital 26): whoever holds the key, or knows the anatomy, can tell whose they are.
 
 OUTPUT/deidentified.csv says of each file what became of it; `unfit` names the attributes (never their values) that a
-copy lost since their values did not fit. An interrupted run goes on with the same command; a second run does nothing;
-a changed source file is done again. Copies of files that are no longer in the export are kept: to leave a patient
-out, write to a new folder.
+copy lost, wholly or in part, since their values did not fit, `repaired` those that it has in the form that the
+standard asks for, `reads_otherwise` what the reader therefore says otherwise of it, `damaged_frames` the numbers, from
+0, of those that it was left without: a run with damaged frames is copied with --without-damaged-frames only.
+
+An interrupted run goes on with the same command; a second run does nothing; a changed source file is done again.
+Copies of files that are no longer in the export are kept: to leave a patient out, write to a new folder.
 """
 
 import argparse
@@ -35,7 +38,15 @@ from data_prep.ingestion.frames import Record, Settings
 
 _OUTPUTS = ("P*/*.dcm",)
 
-add_arguments = add_archive_arguments
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's options."""
+    add_archive_arguments(parser)
+    parser.add_argument(
+        "--without-damaged-frames",
+        action="store_true",
+        help="copy runs with damaged frames without these (default: such a run is not copied)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -45,8 +56,9 @@ def run(args: argparse.Namespace) -> None:
         FileNotFoundError: there is no export, or no file of reviewed runs.
         ValueError: a bad argument, or the output was made with another key or by another verb.
     """
+    settings = Settings(without_damaged_frames=args.without_damaged_frames)
     records = work_through(
-        open_archive(args, Settings(), verb="deidentify"), copy_run, args, title="copies", outputs=_OUTPUTS
+        open_archive(args, settings, verb="deidentify"), copy_run, args, title="copies", outputs=_OUTPUTS
     )
     _write_tables(records, args.output)
     copied = sum(record.status == "kept" for record in records)
@@ -63,7 +75,7 @@ def _write_tables(records: Sequence[Record], output: Path) -> None:
             "reason": record.reason,
             "run": record.run or "",
             "patient": record.patient or "",
-            "unfit": record.facts.get("unfit", ""),
+            **{name: record.facts.get(name, "") for name in ("unfit", "repaired", "reads_otherwise", "damaged_frames")},
         }
         for record in records
     ]

@@ -1,11 +1,11 @@
 """Turn an export of XA DICOM into frames: chosen, pseudonymised, with a data list and a report.
 
-Walks any tree, zip archives included, and keeps X-Ray Angiographic and Enhanced XA objects; every other file is listed
-with its reason (one without the preamble of PS3.10 counts as no DICOM). Of each run it writes the chosen frames as
-NIfTI (with the size of a pixel at the patient, where it is known), and into OUTPUT: datalist.json (list `pretraining`),
-files.csv, runs.csv and report/index.html with a contact sheet. A run that declares burned-in annotations, or
-shows text-like structure, is not written until a person has looked at it in a viewer of their own and names its
-pseudonym in the file of --reviewed.
+Walks any tree, zip archives included, and keeps X-Ray Angiographic, Enhanced XA and X-Ray Radiofluoroscopic objects; of
+a cine with damaged frames the others are used, and these named by number. Every other file is listed with its reason
+(one without the preamble of PS3.10 counts as no DICOM). Of each run it writes the chosen frames as NIfTI (with the size
+of a pixel at the patient, where it is known), and into OUTPUT: datalist.json (list `pretraining`), files.csv, runs.csv
+and report/index.html with a contact sheet. A run that declares burned-in annotations, or shows text-like structure, is
+not written until a person has looked at it in a viewer of their own and names its pseudonym in the file of --reviewed.
 
 Pseudonyms are HMAC-SHA256 with a random key, made at the first run in a file that only you can read (--key). It, and
 the map of pseudonyms beside it, identify the patients: keep them apart from OUTPUT. Pseudonymised frames and the

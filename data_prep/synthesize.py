@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--transfer-syntax",
         choices=tuple(TRANSFER_SYNTAX_NAMES),
-        help="with --cine: how the DICOM files are stored; the jpeg ones need python-gdcm (default: explicit)",
+        help="with --cine: how the DICOM files are stored; the jpeg ones need imagecodecs (default: explicit)",
     )
     parser.add_argument(
         "--round-corners",

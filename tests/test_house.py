@@ -110,7 +110,7 @@ def test_every_folder_of_code_is_a_package_that_gets_installed():
 def test_every_import_is_of_a_declared_package():
     """What is imported but not in setup.cfg works only as long as something else happens to bring it."""
     declared = {_normal(item.name) for item in _requirements()}
-    extras = ("dask", "dicom", "dicom-gpl", "handover", "label", "mlflow", "runtimes")
+    extras = ("dask", "dicom", "handover", "label", "mlflow", "runtimes")
     optional = {_normal(item.name) for extra in extras for item in _requirements(extra)}
     provided = {"nrrd": ["pynrrd"]} | packages_distributions()  # nrrd is installed for the label server alone
     undeclared = set()
@@ -137,7 +137,7 @@ def test_every_import_is_of_a_declared_package():
 def test_every_requirement_has_a_tested_version_within_its_bounds():
     pins = _pins()
     assert all(re.fullmatch(r"==[\w.]+", pin) for pin in pins.values()), "one exact version each, no local builds"
-    names = ("dask", "dev", "dicom", "dicom-gpl", "handover", "runtimes")
+    names = ("dask", "dev", "dicom", "handover", "runtimes")
     extras = [item for extra in names for item in _requirements(extra)]
     for requirement in [*_requirements(), *extras]:
         if _normal(requirement.name) == "cmunet-monai":

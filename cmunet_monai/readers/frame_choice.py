@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import BinaryIO, Literal
 
 from cmunet_monai.readers.xa_errors import NoFilledTreeError
-from cmunet_monai.readers.xa_run import XARun, read_frames
+from cmunet_monai.readers.xa_run import XARun, read_sound_frames
 
 Frames = Literal["all", "fullest", "measure"] | Sequence[int]
 
@@ -29,7 +29,12 @@ def check_frames(frames: Frames | int) -> Frames:
 
 
 def choose_frames(
-    file: str | os.PathLike[str] | BinaryIO, run: XARun, frames: Frames, *, require_xa: bool = True
+    file: str | os.PathLike[str] | BinaryIO,
+    run: XARun,
+    frames: Frames,
+    *,
+    require_xa: bool = True,
+    damaged: dict[int, str] | None = None,
 ) -> tuple[int, ...]:
     """Numbers of the frames of a file, from 0.
 
@@ -40,6 +45,7 @@ def choose_frames(
             `measure`, a filled one in which the heart is still. A single frame is taken as it is: it has no course
             over time to be judged by.
         require_xa: as of `read_run`.
+        damaged: gets number -> what is wrong, of the frames that the best one could not be chosen among.
     Raises:
         NoFilledTreeError: if no frame shows a filled tree.
         XAReadError: as by `read_frames`.
@@ -50,8 +56,12 @@ def choose_frames(
         return tuple(frames)
     from cmunet_monai.readers.best_frame import filling_curve, fullest_frame, measure_frame
 
-    curve = filling_curve(read_frames(file, require_xa=require_xa, windowed=False))
+    damaged = {} if damaged is None else damaged
+    curve = filling_curve(read_sound_frames(file, damaged=damaged, require_xa=require_xa, windowed=False))
     best = fullest_frame(curve) if frames == "fullest" else measure_frame(curve, r_wave_frames=run.r_wave_frames)
     if best is None:
-        raise NoFilledTreeError(f"none of its {run.frames} frames shows a filled coronary tree")
+        kind = " (it is fluoroscopy)" if run.fluoroscopy else ""
+        raise NoFilledTreeError(
+            f"none of its {run.frames} frames shows a filled coronary tree{kind}: --frames with a number takes that one"
+        )
     return (best,)

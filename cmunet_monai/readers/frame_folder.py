@@ -20,7 +20,7 @@ from cmunet_monai.pseudonyms import Pseudonyms, write_map
 from cmunet_monai.readers.frame_choice import Frames, check_frames, choose_frames
 from cmunet_monai.readers.xa_errors import XAReadError
 from cmunet_monai.readers.xa_identity import read_identity
-from cmunet_monai.readers.xa_run import XARun, read_frames, read_run
+from cmunet_monai.readers.xa_run import XARun, read_run, read_sound_frames
 from cmunet_monai.readers.xa_spacing import check_spacing
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def list_frames(
         leave_out: the output folder: what lies in it is no frame. Where the frames lie in it themselves, only what
             earlier runs have written there is left out.
         frames: of a DICOM file: `fullest`, `measure`, `all`, or numbers from 0.
-        require_xa: take X-Ray Angiographic and Enhanced XA objects only.
+        require_xa: take X-Ray Angiographic, Enhanced XA and X-Ray Radiofluoroscopic objects only.
         spacing_mm: size of a pixel at the patient, for files that do not know it.
         key: file of the secret key of the pseudonyms, made where there is none; needed where there is DICOM.
         passed_over: CSV to write of what is passed over, and why; removed where there is nothing to write.
@@ -295,20 +295,24 @@ def run_rows(
         require_xa, spacing_mm: as of `list_frames`.
     """
     originals: dict[str, str] = {}
+    found: dict[str, tuple[dict[str, str], list[dict[str, Any]]]] = {}  # of each run: damaged frames, and rows
     for path in tqdm(files, desc="choosing frames", unit="file", disable=None):
         place = path.relative_to(root).as_posix()
         file = pseudonyms.source(place)
         originals[file] = str(path)
+        notes: dict[str, str] = {}
         try:
             run = read_run(path, require_xa=require_xa, spacing_mm=spacing_mm)
             with path.open("rb") as stream:
                 uid = read_identity(stream).sop_instance_uid
             name = pseudonyms.run(uid or place)
-            if name in originals:
+            if name in found and not found[name][0]:
                 lost[file] = f"it is run {name} again"
                 continue
-            chosen = choose_frames(path, run, frames, require_xa=require_xa)
-            readable = [index for index in chosen if _is_readable(path, index, name, run, lost, require_xa=require_xa)]
+            damaged: dict[int, str] = {}
+            chosen = choose_frames(path, run, frames, require_xa=require_xa, damaged=damaged)
+            notes = {f"{name}, frame {number}": reason for number, reason in damaged.items()}
+            readable = [index for index in chosen if _is_readable(path, index, name, run, notes, require_xa=require_xa)]
         except XAReadError as error:
             lost[file] = str(error)
             continue
@@ -318,22 +322,31 @@ def run_rows(
             )
             lost[file] = f"it cannot be read: {why}"
             continue
-        if readable:
-            originals[name] = uid or str(path)  # a damaged copy does not stand for a whole one
-        concerns = {"subtracted": run.subtracted, "burned_in_annotation": bool(run.burned_in_annotation)}
-        for index in readable:
-            spacing = run.frame_spacing[index] if run.frame_spacing else run.spacing
-            yield {
-                "id": f"{name}_{index:04d}",
-                "image": str(path),
-                "spacing_mm": spacing.value_mm,
-                "spacing_source": spacing.source,
-                "run": name,
-                "frame_index": index,
-                "frame_time_ms": run.frame_time_ms,
-                "concerns": [word for word, holds in concerns.items() if holds],
-            }
+        if name in found and len(notes) >= len(found[name][0]):
+            lost[file] = f"it is run {name} again"
+            continue
+        originals[name] = uid or str(path)
+        found[name] = notes, list(_rows_of_run(path, run, name, readable))  # of two copies the less damaged one
+    for notes, rows in found.values():
+        lost |= notes
+        yield from rows
     write_map(pseudonyms, originals)
+
+
+def _rows_of_run(path: Path, run: XARun, name: str, indices: list[int]) -> Iterator[dict[str, Any]]:
+    concerns = {"subtracted": run.subtracted, "burned_in_annotation": bool(run.burned_in_annotation)}
+    for index in indices:
+        spacing = run.frame_spacing[index] if run.frame_spacing else run.spacing
+        yield {
+            "id": f"{name}_{index:04d}",
+            "image": str(path),
+            "spacing_mm": spacing.value_mm,
+            "spacing_source": spacing.source,
+            "run": name,
+            "frame_index": index,
+            "frame_time_ms": run.frame_time_ms,
+            "concerns": [word for word, holds in concerns.items() if holds],
+        }
 
 
 def _is_readable(path: Path, index: int, name: str, run: XARun, lost: dict[str, str], *, require_xa: bool) -> bool:
@@ -341,10 +354,12 @@ def _is_readable(path: Path, index: int, name: str, run: XARun, lost: dict[str, 
     if index >= run.frames:
         lost[f"{name}, frame {index}"] = f"there is no such frame, it has {run.frames}"
         return False
+    damaged: dict[int, str] = {}
     try:
-        next(read_frames(path, [index], require_xa=require_xa, windowed=False))
+        for _ in read_sound_frames(path, [index], damaged=damaged, require_xa=require_xa, windowed=False):
+            pass
     except XAReadError as error:
-        lost[f"{name}, frame {index}"] = str(error)
+        lost[f"{name}, frame {index}"] = damaged.get(index, str(error))
         return False
     return True
 

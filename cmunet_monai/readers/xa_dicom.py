@@ -59,7 +59,7 @@ class XADicomReader(ImageReader):
     Args:
         frames: `all`; the numbers of frames from 0; `fullest`, the one in which most of the coronary tree is filled;
             `measure`, a filled one in which the heart is still. A single frame is taken as it is.
-        require_xa: refuse other SOP classes than X-Ray Angiographic Image and Enhanced XA Image.
+        require_xa: refuse other SOP classes than X-Ray Angiographic, Enhanced XA and X-Ray Radiofluoroscopic Image.
         spacing_mm: size of a pixel at the patient, for files that do not know it.
     """
 

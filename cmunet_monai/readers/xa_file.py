@@ -1,13 +1,12 @@
 """Where the frames of a DICOM file lie: uncompressed, or in the fragments of encapsulated pixel data (PS3.5 A.4)."""
 
 import io
-import itertools
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from pydicom.dataset import Dataset
@@ -16,6 +15,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from cmunet_monai.readers.xa_errors import DamagedDicomError, UnsupportedDicomError, typed_errors
+from cmunet_monai.readers.xa_fragments import UNDEFINED_LENGTH, Span, group_fragments, read_fragments
 from cmunet_monai.readers.xa_header import Header, quiet_pydicom, read_header
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -31,11 +31,10 @@ SYNTAXES = (*NATIVE_SYNTAXES, *JPEG_SYNTAXES, *JPEG_LS_SYNTAXES, *JPEG_2000_SYNT
 
 MAX_FRAME_PIXELS = 2**26  # 8192 x 8192: four times the largest detector; more is a damaged header
 MAX_INFLATED_BYTES = 2**31
-_UNDEFINED = 0xFFFFFFFF
-_FRAME_MARKERS = (b"\xff\xd8\xff", b"\xff\x4f\xff")  # SOI of JPEG and JPEG-LS, SOC of JPEG 2000
+MAX_FRAMES = 10_000  # eleven minutes at 15 frames a second; more is a damaged header, or pixels that inflate for ever
 
-Spans = tuple[tuple[int, int], ...]
-"""Offset and length in bytes of the parts that joined give one frame."""
+Spans = tuple[Span, ...]
+"""The parts that joined give one frame; none of a frame that the file does not hold."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,15 @@ class FrameTable:
 
     Attributes:
         frames: of each frame, where its bytes are.
+        damaged: number from 0 -> what is wrong, of frames that are cut or missing; others may prove damaged when they
+            are decoded.
         flags: what the file says wrongly of them, see `XARun.flags`.
         swapped: whether bytes are the wrong way round in pairs: 8-bit values in big-endian words (PS3.5 8.1.1).
     """
 
     frames: tuple[Spans, ...]
     flags: tuple[str, ...]
+    damaged: Mapping[int, str] = field(default_factory=dict)
     swapped: bool = False
 
 
@@ -133,17 +135,19 @@ def _inflate(data: bytes) -> bytes:
     return inflated
 
 
-def locate_frames(opened: XAFile, *, frame_bytes: int) -> FrameTable:
+def locate_frames(opened: XAFile, *, frame_bytes: int, rows: int, columns: int) -> FrameTable:
     """Find the frames without reading them.
 
-    What is there counts, not what NumberOfFrames or an offset table say: where they differ, the flags name it.
+    What is there counts, not what NumberOfFrames or an offset table say: where they differ, the flags name it. Only of
+    a file that is cut NumberOfFrames says how many frames there were.
 
     Args:
         opened: the file.
         frame_bytes: size of an uncompressed frame.
+        rows, columns: of a frame.
     Raises:
-        DamagedDicomError: if the pixel data is cut (the text says how many frames are whole), empty, or in another
-            form than the transfer syntax says.
+        DamagedDicomError: if no frame is whole, or the pixel data is in another form than the transfer syntax says.
+        UnsupportedDicomError: if there are more frames than a run has, or they are floating-point numbers.
     """
     stream = opened.stream
     stream.seek(0, os.SEEK_END)
@@ -163,122 +167,102 @@ def locate_frames(opened: XAFile, *, frame_bytes: int) -> FrameTable:
     declared = opened.header.integer("NumberOfFrames")
     declared = declared if declared is not None and declared > 0 else None
     native = opened.transfer_syntax in NATIVE_SYNTAXES
-    if native != (length != _UNDEFINED):
+    if native != (length != UNDEFINED_LENGTH):
         form = "encapsulated" if native else "uncompressed"
         raise DamagedDicomError(f"its pixel data is {form}, against its transfer syntax")
     if native:
+        if behind := _bytes_behind(length, frame_bytes, rows, columns, declared):
+            length -= behind
         table = _native_frames(stream.tell(), length, end, frame_bytes, declared)
-        return replace(
-            table, swapped=order == ">" and start[4:6] == b"OW" and opened.header.integer("BitsAllocated") == 8
-        )
-    return _encapsulated_frames(opened, end, declared)
+        if behind:
+            table = replace(table, flags=(*table.flags, "bytes_behind_the_frames"))
+        swapped = order == ">" and start[4:6] == b"OW" and opened.header.integer("BitsAllocated") == 8
+        table = replace(table, swapped=swapped)
+    else:
+        table = _encapsulated_frames(opened, end, declared)
+    if len(table.frames) > MAX_FRAMES:
+        raise UnsupportedDicomError(f"holds {len(table.frames)} frames, expected {MAX_FRAMES} at most")
+    return table
+
+
+def _bytes_behind(length: int, frame_bytes: int, rows: int, columns: int, declared: int | None) -> int:
+    """How many bytes of uncompressed pixel data lie behind the last frame and belong to none; a pad byte counts not.
+
+    They are told from a wrong Rows or Columns by this: with another number of these, the data would be a whole number
+    of frames.
+    """
+    if declared is None or length - declared * frame_bytes <= 1 or length % frame_bytes <= 1:
+        return 0
+    each = length // declared
+    other_size = length % declared <= 1 and (each % (frame_bytes // rows) == 0 or each % (frame_bytes // columns) == 0)
+    return 0 if other_size else length - declared * frame_bytes
 
 
 def _native_frames(offset: int, length: int, end: int, frame_bytes: int, declared: int | None) -> FrameTable:
     whole = min(length, end - offset) // frame_bytes
     if length > end - offset:
-        raise _cut(whole, declared or length // frame_bytes)
+        expected = declared or length // frame_bytes
+        if not whole:
+            raise DamagedDicomError(f"its pixel data is cut: the file ends inside the first of {expected} frames")
+        missing = _missing(whole, expected, "the file ends before it does")
+        frames = tuple(((offset + number * frame_bytes, frame_bytes),) for number in range(whole))
+        return FrameTable(frames + ((),) * len(missing), _flags(whole + len(missing), declared, missing), missing)
     if not whole:
         raise DamagedDicomError(f"its pixel data has {length} bytes, less than one frame ({frame_bytes})")
     rest = length - whole * frame_bytes
     if rest > 1:  # one byte makes the length even
         raise DamagedDicomError(
-            f"its pixel data ({length} bytes) is no whole number of frames ({frame_bytes} bytes each; {whole} fit)"
+            f"its pixel data ({length} bytes) is no whole number of frames ({frame_bytes} bytes each; {whole} fit): "
+            "Rows, Columns or NumberOfFrames is wrong, or it is cut"
         )
     frames = tuple(((offset + number * frame_bytes, frame_bytes),) for number in range(whole))
-    return FrameTable(frames, _number_flags(whole, declared))
+    return FrameTable(frames, _flags(whole, declared))
 
 
 def _encapsulated_frames(opened: XAFile, end: int, declared: int | None) -> FrameTable:
-    items, ending = _items(opened.stream, end)
-    if not items:
-        raise DamagedDicomError("its pixel data has no items")
-    (table_offset, table_length), fragments = items[0], items[1:]
-    whole_fragments = fragments[:-1] if ending == "inside an item" else fragments
-    opened.stream.seek(table_offset)
-    table = opened.stream.read(min(table_length, end - table_offset))
-    basic = list(struct.unpack(f"<{len(table) // 4}L", table[: len(table) // 4 * 4]))
-    extended = _extended_offsets(opened.header)
-    positions = [offset - 8 for offset, _ in fragments]
-    starts, table_is_right = _frame_starts(opened, positions, fragments, extended or basic, declared)
-    frames = tuple(
-        tuple(fragments[first:last]) for first, last in zip(starts, [*starts[1:], len(fragments)], strict=True)
+    fragments = read_fragments(opened.stream, end)
+    segments = (opened.header.integer("BitsAllocated") or 0) // 8 if opened.transfer_syntax == RLE else None
+    frames, tables_are_right = group_fragments(
+        opened.stream,
+        fragments,
+        declared=declared,
+        extended=_extended_offsets(opened.header),
+        rle_segments=segments,
     )
-    found = len(frames)
-    if ending != "delimiter" and (ending == "inside an item" or (declared is not None and found < declared)):
-        broken = len(whole_fragments) < len(fragments)
-        raise _cut(found - broken if found else 0, declared)
-    if not found:
-        raise DamagedDicomError("its pixel data holds no frame")
-    flags = list(_number_flags(found, declared))
-    if not table_is_right:
+    missing, cut = {}, {}
+    if fragments.ending != "delimiter":
+        missing = _missing(len(frames), declared or 0, "the pixel data ends before it")
+    if fragments.ending == "inside a fragment" and frames:
+        cut = {len(frames) - 1: "the file ends before it does"}
+    if len(frames) == len(cut):
+        raise DamagedDicomError("its pixel data holds no whole frame")
+    frames += [()] * len(missing)
+    damaged = cut | missing
+    flags = [*_flags(len(frames), declared, damaged)]
+    if not tables_are_right:
         flags.append("offset_table_wrong")
-    if ending != "delimiter":
+    if fragments.ending != "delimiter":
         flags.append("sequence_delimiter_missing")
-    return FrameTable(frames, tuple(flags))
+    return FrameTable(tuple(frames), tuple(flags), damaged)
 
 
-def _items(stream: BinaryIO, end: int) -> tuple[list[tuple[int, int]], str]:
-    """Offset and length of the value of each item, and how they end: `delimiter`, `end of file`, `inside an item`."""
-    items: list[tuple[int, int]] = []
-    while True:
-        start = stream.read(8)
-        if len(start) < 8:
-            return items, "end of file"
-        tag, length = start[:4], struct.unpack("<L", start[4:])[0]
-        if tag == b"\xfe\xff\xdd\xe0":
-            return items, "delimiter"
-        if tag != b"\xfe\xff\x00\xe0" or length == _UNDEFINED:
-            raise DamagedDicomError(f"its sequence of fragments is broken after {max(len(items) - 1, 0)} fragments")
-        items.append((stream.tell(), length))
-        if stream.tell() + length > end:
-            return items, "inside an item"
-        stream.seek(length, os.SEEK_CUR)
+def _missing(found: int, expected: int, reason: str) -> dict[int, str]:
+    """The frames behind those that were found, up to a number that can be meant."""
+    return dict.fromkeys(range(found, expected if expected <= MAX_FRAMES else found), reason)
 
 
-def _extended_offsets(header: Header) -> list[int]:
+def _extended_offsets(header: Header) -> tuple[int, ...]:
     value = header.value("ExtendedOffsetTable")
-    return list(struct.unpack(f"<{len(value) // 8}Q", value[: len(value) // 8 * 8])) if isinstance(value, bytes) else []
+    return struct.unpack(f"<{len(value) // 8}Q", value[: len(value) // 8 * 8]) if isinstance(value, bytes) else ()
 
 
-def _frame_starts(
-    opened: XAFile, positions: list[int], fragments: list[tuple[int, int]], table: list[int], declared: int | None
-) -> tuple[list[int], bool]:
-    """The fragments that frames begin with, and whether the offset table (if any) says the same.
-
-    Three things tell: the offset table, markers at the start of fragments, and one fragment for each frame. The one
-    that agrees with NumberOfFrames is taken; where none does, the markers, then the table.
-    """
-    if not fragments:
-        return [], True
-    number_of = {position - positions[0]: number for number, position in enumerate(positions)}
-    by_table = [number_of.get(offset, -1) for offset in table]
-    table_fits = bool(table) and by_table[0] == 0 and all(a < b for a, b in itertools.pairwise(by_table))
-    one_each = list(range(len(fragments)))
-    ways = [by_table] if table_fits else []
-    if opened.transfer_syntax == RLE:  # PS3.5 A.4.2: a frame is one fragment
-        ways = [one_each]
-    elif by_marker := [number for number in one_each if _starts_a_frame(opened.stream, fragments[number])]:
-        ways.insert(0, [0, *(number for number in by_marker if number)])
-    ways.append(one_each)
-    taken = next((way for way in ways if len(way) == declared), ways[0])
-    return taken, not table or by_table == taken
-
-
-def _starts_a_frame(stream: BinaryIO, fragment: tuple[int, int]) -> bool:
-    stream.seek(fragment[0])
-    return stream.read(min(3, fragment[1])) in _FRAME_MARKERS
-
-
-def _number_flags(found: int, declared: int | None) -> tuple[str, ...]:
+def _flags(found: int, declared: int | None, damaged: Collection[int] = ()) -> tuple[str, ...]:
+    flags = ["frames_cut"] if damaged else []
     if declared is None:
-        return ("number_of_frames_missing",) if found > 1 else ()
-    return ("number_of_frames_wrong",) if found != declared else ()
-
-
-def _cut(whole: int, declared: int | None) -> DamagedDicomError:
-    expected = "an unknown number" if declared is None else str(declared)
-    return DamagedDicomError(f"its pixel data is cut: {whole} whole frames of {expected}")
+        flags += ["number_of_frames_missing"] if found > 1 else []
+    elif found != declared:
+        flags.append("number_of_frames_wrong")
+    return tuple(flags)
 
 
 def read_span(stream: BinaryIO, spans: Spans) -> bytes:

@@ -20,6 +20,7 @@ _DEFER_BYTES = 4 * 2**20  # nothing that is wanted is larger: the largest table 
 
 _KEYWORDS = (
     *("SOPClassUID", "ImageType", "Manufacturer", "BurnedInAnnotation", "RecommendedViewingMode"),
+    "RadiationSetting",
     *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelAspectRatio"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelIntensityRelationship"),
     *("FrameTime", "FrameTimeVector", "FrameIncrementPointer", "CineRate", "RecommendedDisplayFrameRate"),

@@ -1,8 +1,12 @@
 """From stored values to intensities in which contrast is dark.
 
-The order is DICOM's (PS3.3 C.11.1, C.11.2; PS3.4 N.2), with one exception that PS3.3 C.8.7.1.1.2 makes for XA: where
-Pixel Intensity Relationship is LOG or DISP, the Modality LUT leads back to the intensity of the beam and is not for
-display, so that it is left out.
+The order is DICOM's (PS3.3 C.11.1, C.11.2; PS3.4 N.2), with one exception: the Modality LUT and the Rescale of XA, XRF
+and Enhanced XA objects are left out, and flagged. C.11.1, which describes the module, makes no exception. But PS3.3
+C.8.7.1.1.2 gives it another purpose in XA: it leads back to values proportional to the intensity of the beam, which
+Pixel Intensity Relationship LOG and DISP say that the stored ones are not; PS3.17 FFF.2.3.1.3.4 says of the same tables
+in Enhanced XA that the display does not use them. So nothing that a display would apply is lost whatever the
+relationship is. DCMTK (dimomod.cc) and fo-dicom (issue 1442) leave it out for XA and XRF whatever it says, dcm4che
+(issue 688) for LOG and DISP. Other classes, which are read on request, are shown with it, but for LOG and DISP.
 
 What is given is what the display would show, but as float32 and without its limits: a linear window is the straight
 line of PS3.3 C.11.2.1.2 continued on both sides (0 at the lower edge of the window, 2^bits - 1 at the upper), where
@@ -198,7 +202,14 @@ def intensity_relationship(header: Header, frame: int | None = None) -> str | No
     return word if word in _RELATIONSHIPS else "OTHER"
 
 
-def intensities(header: Header, form: PixelFormat, frame: int | None = None, *, windowed: bool = True) -> Intensities:
+def intensities(
+    header: Header,
+    form: PixelFormat,
+    frame: int | None = None,
+    *,
+    windowed: bool = True,
+    angiography: bool = True,
+) -> Intensities:
     """How the stored values of a frame become intensities.
 
     Args:
@@ -208,13 +219,14 @@ def intensities(header: Header, form: PixelFormat, frame: int | None = None, *, 
         windowed: False leaves out the straight lines (window, rescale) that nothing but a line follows: what is then
             given are grey levels from 0 to the largest that the bits can hold, and values that lossy compression led
             beyond are cut to these.
+        angiography: whether the object is of an X-ray angiography class, whose Modality LUT is not for display.
     Raises:
         DamagedDicomError: if a table that must be applied is damaged.
     """
     flags: list[str] = []
     steps: list[Step] = []
     low, high = form.limits
-    if modality := _modality_step(header, form, frame, flags):
+    if modality := _modality_step(header, form, frame, flags, angiography=angiography):
         steps.append(modality)
         low, high = _range(modality, low, high)
     if voi := _voi_step(header, form, frame, flags):
@@ -240,13 +252,16 @@ def _range(step: Step, low: float, high: float) -> tuple[float, float]:
     return float(ends.min()), float(ends.max())
 
 
-def _modality_step(header: Header, form: PixelFormat, frame: int | None, flags: list[str]) -> Step | None:
+def _modality_step(
+    header: Header, form: PixelFormat, frame: int | None, flags: list[str], *, angiography: bool
+) -> Step | None:
     tables = header.sequence("ModalityLUTSequence", frame)
     slope, intercept = header.number("RescaleSlope", frame), header.number("RescaleIntercept", frame)
     if not tables and slope is None and intercept is None:
         return None
-    if intensity_relationship(header, frame) in _NOT_FOR_DISPLAY:
-        flags.append("modality_lut_not_applied")
+    if angiography or intensity_relationship(header, frame) in _NOT_FOR_DISPLAY:
+        changes = bool(tables) or (slope not in (None, 1)) or intercept not in (None, 0)
+        flags += ["modality_lut_not_applied"] if changes else []
         return None
     if tables:
         return _table(tables[0], header, form)

@@ -1,7 +1,7 @@
 """XA DICOM files without MONAI: what a run is, and its frames one by one."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -11,8 +11,10 @@ from cmunet_monai.readers.xa_codecs import decode_frame
 from cmunet_monai.readers.xa_ecg import r_wave_frames
 from cmunet_monai.readers.xa_errors import (
     DamagedDicomError,
+    MissingDecoderError,
     NotAngiographyError,
     UnsupportedDicomError,
+    XAReadError,
     typed_errors,
 )
 from cmunet_monai.readers.xa_file import (
@@ -48,6 +50,9 @@ from cmunet_monai.readers.xa_spacing import (
 
 XA_IMAGE = "1.2.840.10008.5.1.4.1.1.12.1"
 ENHANCED_XA_IMAGE = "1.2.840.10008.5.1.4.1.1.12.1.1"
+XRF_IMAGE = "1.2.840.10008.5.1.4.1.1.12.2"
+ANGIOGRAPHY = (XA_IMAGE, ENHANCED_XA_IMAGE, XRF_IMAGE)
+"""X-ray angiography: what is read without being asked for. XRF differs from XA in how the positioner moves alone."""
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _VENDORS = {
     "PHILIPS": "Philips",
@@ -68,7 +73,7 @@ class XARun:
     """What the header of an XA file says of its run. Nothing in it names a patient: text of the file never gets here.
 
     Attributes:
-        frames: how many there are, counted in the pixel data.
+        frames: how many there are, counted in the pixel data; in a file that is cut, with those that are missing.
         rows, columns: size of a frame in pixels.
         bits_stored: of a value.
         transfer_syntax: UID.
@@ -85,15 +90,19 @@ class XARun:
         representative_frame: number from 0 of the frame that the maker chose, or None.
         subtracted: whether the run is, or is meant to be viewed as, the difference from a mask frame (DSA).
         burned_in_annotation: as declared, or None.
+        fluoroscopy: whether it is said to be one: by the class X-Ray Radiofluoroscopic Image, Radiation Setting SC, or
+            the word FLUORO in Image Type. Most show a catheter or wire, and no filled tree.
         flags: what is worth a look, of the words below.
         frame_spacing: the spacing of each frame, where the file gives them one by one (Enhanced XA), else empty.
         shutter: the display shutter of the first frame, or None.
+        damaged_frames: numbers from 0 of frames that are cut or missing; others may prove damaged when they are read.
 
-    Flags: `number_of_frames_missing` and `number_of_frames_wrong` (counted instead), `offset_table_wrong` (not used),
-    `sequence_delimiter_missing`, `modality_lut_not_applied` (LOG or DISP), `rescale_invalid` and
-    `window_invalid` (not applied), `frame_time_from_display_rate`, `positioner_moves`, `subtracted_view_recommended`,
-    `mask_subtraction_declared`, `image_type_subtracted`, `r_wave_pointer_wrong`, `representative_frame_wrong`,
-    and `unreadable_` with the DICOM keyword of a tag whose value is damaged.
+    Flags: `frames_cut` (some are cut or missing), `bytes_behind_the_frames` (left out), `number_of_frames_missing` and
+    `number_of_frames_wrong` (counted instead), `offset_table_wrong` (not used), `sequence_delimiter_missing`,
+    `modality_lut_not_applied` (it is not for display), `rescale_invalid` and `window_invalid` (not applied),
+    `frame_time_from_display_rate`, `positioner_moves`, `subtracted_view_recommended`, `mask_subtraction_declared`,
+    `image_type_subtracted`, `r_wave_pointer_wrong`, `representative_frame_wrong`, and `unreadable_` with the DICOM
+    keyword of a tag whose value is damaged.
     """
 
     frames: int
@@ -117,6 +126,8 @@ class XARun:
     flags: tuple[str, ...]
     frame_spacing: tuple[Spacing, ...] = ()
     shutter: Shutter | None = None
+    damaged_frames: tuple[int, ...] = ()
+    fluoroscopy: bool = False
 
 
 def read_run(
@@ -126,8 +137,9 @@ def read_run(
 
     Args:
         file: a DICOM file of any name, or one that is open (read from its start, left open).
-        require_xa: refuse other SOP classes than X-Ray Angiographic Image and Enhanced XA Image (also the retired
-            biplane class, which holds two planes in one file in a form that was never published).
+        require_xa: refuse other SOP classes than X-Ray Angiographic Image, Enhanced XA Image and X-Ray
+            Radiofluoroscopic Image (also the retired biplane class, which holds two planes in one file in a form that
+            was never published).
         spacing_mm: size of a pixel at the patient, for files that do not know it.
     Raises:
         NotAngiographyError: if the file is of another SOP class.
@@ -161,8 +173,57 @@ def read_frames(
     Raises:
         MissingDecoderError: if the frames are compressed by a method whose decoder is not installed.
         ValueError: if a number is no frame of the file.
-        NotAngiographyError, DamagedDicomError, UnsupportedDicomError: as by `read_run`; also when a frame is damaged.
+        NotAngiographyError, DamagedDicomError, UnsupportedDicomError: as by `read_run`; also when a frame is damaged,
+            whose number the text then begins with (`read_sound_frames` goes on behind it).
     """
+    for frame in _read(file, indices, require_xa=require_xa, windowed=windowed):
+        if isinstance(frame, _Damage):
+            raise frame.error
+        yield frame
+
+
+def read_sound_frames(
+    file: str | os.PathLike[str] | BinaryIO,
+    indices: Iterable[int] | None = None,
+    *,
+    damaged: dict[int, str],
+    require_xa: bool = True,
+    windowed: bool = True,
+) -> Iterator[FloatFrame | None]:
+    """As `read_frames`, but a damaged frame costs that frame alone: None stands in its place.
+
+    Args:
+        file, indices, require_xa, windowed: as of `read_frames`.
+        damaged: gets number from 0 -> what is wrong, of the damaged frames.
+    Raises:
+        as `read_frames`; the error of the first damaged frame if none of them all is sound.
+    """
+    first: XAReadError | None = None
+    sound = False
+    for frame in _read(file, indices, require_xa=require_xa, windowed=windowed):
+        if isinstance(frame, _Damage):
+            damaged[frame.number] = frame.reason
+            first = first or frame.error
+            yield None
+        else:
+            sound = True
+            yield frame
+    if first is not None and not sound:
+        raise first
+
+
+@dataclass(frozen=True)
+class _Damage:
+    """What is wrong with one frame."""
+
+    number: int
+    reason: str
+    error: XAReadError
+
+
+def _read(
+    file: str | os.PathLike[str] | BinaryIO, indices: Iterable[int] | None, *, require_xa: bool, windowed: bool
+) -> Iterator[FloatFrame | _Damage]:
     with open_dicom(file) as opened:
         with typed_errors(file, "reading its header"), quiet_pydicom():
             form, table = _check(opened, require_xa=require_xa)
@@ -172,27 +233,36 @@ def read_frames(
             if not 0 <= number < len(table.frames):
                 raise ValueError(f"there is no frame {number}: frames are numbered from 0 to {len(table.frames) - 1}")
         for number in numbers:
-            with typed_errors(file, f"decoding frame {number}"):
-                values = to_intensities(_stored_values(opened, form, table, number), how[number])
-            yield values
+            try:
+                with typed_errors(file, "decoding it"):
+                    values = to_intensities(_stored_values(opened, form, table, number), how[number])
+            except MissingDecoderError:
+                raise
+            except XAReadError as error:
+                named = type(error)(f"frame {number}: {error}", path=error.path)
+                yield _Damage(number, str(error), named)
+            else:
+                yield values
 
 
 def _check(opened: XAFile, *, require_xa: bool) -> tuple[PixelFormat, FrameTable]:
     """Refuse what gives no frames, and find the frames of the rest."""
-    if require_xa and opened.sop_class_uid not in (XA_IMAGE, ENHANCED_XA_IMAGE):
+    if require_xa and opened.sop_class_uid not in ANGIOGRAPHY:
         raise NotAngiographyError(
-            f"is of {known_name(opened.sop_class_uid, 'SOP class')}, expected X-Ray Angiographic Image Storage or "
-            "Enhanced XA Image Storage (`require_xa=False` reads others)"
+            f"is of {known_name(opened.sop_class_uid, 'SOP class')}, expected X-Ray Angiographic Image Storage, "
+            "Enhanced XA Image Storage or X-Ray Radiofluoroscopic Image Storage (--any-sop-class reads others)"
         )
     if opened.sop_class_uid == _DICOMDIR:
         raise UnsupportedDicomError("is a DICOMDIR: it lists files and holds no frames")
     if not opened.has_pixels:
         raise DamagedDicomError("holds no pixel data (is it cut?)")
     form = pixel_format(opened.header)
-    return form, locate_frames(opened, frame_bytes=form.frame_bytes)
+    return form, locate_frames(opened, frame_bytes=form.frame_bytes, rows=form.rows, columns=form.columns)
 
 
 def _stored_values(opened: XAFile, form: PixelFormat, table: FrameTable, number: int) -> FloatFrame:
+    if number in table.damaged:
+        raise DamagedDicomError(table.damaged[number])
     data = read_span(opened.stream, table.frames[number])
     syntax = opened.transfer_syntax
     if syntax in NATIVE_SYNTAXES:
@@ -207,9 +277,10 @@ def _stored_values(opened: XAFile, form: PixelFormat, table: FrameTable, number:
 
 def _intensities(opened: XAFile, form: PixelFormat, frames: int, *, windowed: bool = True) -> list[Intensities]:
     """Of each frame; one and the same for all where the file does not give them frame by frame."""
-    if opened.header.has_per_frame_groups:
-        return [intensities(opened.header, form, number, windowed=windowed) for number in range(frames)]
-    return [intensities(opened.header, form, 0, windowed=windowed)] * frames
+    angiography = opened.sop_class_uid in ANGIOGRAPHY
+    per_frame = range(frames) if opened.header.has_per_frame_groups else range(1)
+    how = [intensities(opened.header, form, number, windowed=windowed, angiography=angiography) for number in per_frame]
+    return how if opened.header.has_per_frame_groups else how * frames
 
 
 def _run(opened: XAFile, form: PixelFormat, table: FrameTable, user_mm: float | None) -> XARun:
@@ -250,6 +321,8 @@ def _run(opened: XAFile, form: PixelFormat, table: FrameTable, user_mm: float | 
         flags=(),
         frame_spacing=tuple(frame_spacing) if header.has_per_frame_groups else (),
         shutter=shutter,
+        damaged_frames=tuple(sorted(table.damaged)),
+        fluoroscopy=_is_fluoroscopy(opened),
     )
     unreadable = (f"unreadable_{keyword}" for keyword in sorted(header.unreadable))
     return replace(run, flags=tuple(dict.fromkeys([*flags, *subtracted, *unreadable])))
@@ -288,9 +361,20 @@ def _subtraction_flags(header: Header) -> list[str]:
     }
     if operations & {"AVG_SUB", "TID", "REV_TID"}:
         flags.append("mask_subtraction_declared")
-    if any("SUBTRACT" in word or word in ("DSA", "SUB") for word in header.words("ImageType")):
+    if is_subtracted(header.words("ImageType")):
         flags.append("image_type_subtracted")
     return flags
+
+
+def _is_fluoroscopy(opened: XAFile) -> bool:
+    header = opened.header
+    said = any("FLUORO" in word for word in header.words("ImageType"))
+    return said or opened.sop_class_uid == XRF_IMAGE or header.word("RadiationSetting") == "SC"
+
+
+def is_subtracted(image_type: Sequence[str]) -> bool:
+    """Whether the words of an Image Type, in upper case, say that a mask was subtracted."""
+    return any("SUBTRACT" in word or word in ("DSA", "SUB") for word in image_type)
 
 
 def _plane(header: Header) -> str:

@@ -17,13 +17,15 @@ differently (PS3.3 10.7.1.3, C.8.7.10.1.1): the detector's pixel shows less of t
 | `unverified` | no mm: Pixel Spacing alone, of which nobody says in which plane it holds |
 | `unknown` | no mm: nothing is given |
 
-Notes: `anisotropic` (rows and columns differ by more than 1%: no mm, since one number cannot be right),
+Notes: `anisotropic` (rows and columns differ by more than 1%, by a spacing or, without one, by Pixel Aspect Ratio: no
+mm, also not the user's, since one number cannot be right),
 `varies_between_frames` (by more than 1%: no mm for the run; each frame has its own), `pixel_spacing_is_detectors`
 (Pixel Spacing repeats Imager Pixel Spacing), `calibration_contradicted` (and yet claims to be calibrated),
 `pixel_spacing_above_detectors` (a magnification below 1), `differs_from_isocentre_estimate` (by more than 15%),
 `magnifications_differ` (the two by more than 5%), `magnification_implausible` (not above 1 and up to 5; not used),
 `user_value_not_used` (the file knows better) and, after the tag, `pixel_spacing_invalid`,
-`imager_pixel_spacing_invalid`, `object_pixel_spacing_invalid` (not two positive numbers).
+`imager_pixel_spacing_invalid`, `object_pixel_spacing_invalid`, `pixel_aspect_ratio_invalid` (not two positive
+numbers).
 """
 
 import math
@@ -62,6 +64,7 @@ class SpacingTags:
         estimated_magnification: Estimated Radiographic Magnification Factor (0018,1114).
         source_to_detector_mm: Distance Source to Detector (0018,1110).
         source_to_patient_mm: Distance Source to Patient (0018,1111); in Enhanced XA to Isocenter (0018,9402).
+        aspect: Pixel Aspect Ratio (0028,0034): heights and widths of a pixel (PS3.3 C.7.6.3.1.7), where no spacing is.
     """
 
     object_mm: tuple[float, ...] = ()
@@ -71,6 +74,7 @@ class SpacingTags:
     estimated_magnification: float | None = None
     source_to_detector_mm: float | None = None
     source_to_patient_mm: float | None = None
+    aspect: tuple[float, ...] = ()
 
 
 def spacing_tags(header: Header, frame: int | None = None) -> SpacingTags:
@@ -84,6 +88,7 @@ def spacing_tags(header: Header, frame: int | None = None) -> SpacingTags:
         estimated_magnification=header.number("EstimatedRadiographicMagnificationFactor", frame),
         source_to_detector_mm=header.number("DistanceSourceToDetector", frame),
         source_to_patient_mm=header.number("DistanceSourceToIsocenter", frame) if to_patient is None else to_patient,
+        aspect=header.numbers("PixelAspectRatio", frame),
     )
 
 
@@ -114,14 +119,16 @@ def spacing_at_patient(tags: SpacingTags, *, user_mm: float | None = None) -> Sp
     elif pair is None and estimate:
         pair, source = estimate, factor_source
 
-    if pair is not None and not _close(*pair, _SAME):
+    shape = pair or imager or pixel or _aspect(tags.aspect, notes)
+    oblong = shape is not None and not _close(*shape, _SAME)
+    if oblong:
         notes.append("anisotropic")
     elif pair is not None:
         value_mm = round(_mean(pair), 6)  # to the nanometre: some tags are single floats
         if user_mm is not None and not _close(value_mm, user_mm, _SAME):
             notes.append("user_value_not_used")
         return Spacing(value_mm, source, tuple(notes))
-    if user_mm is not None and pair is None:
+    if user_mm is not None and pair is None and not oblong:
         return Spacing(user_mm, "user", tuple(notes))
     if pair is None and imager:
         source = "detector_only"
@@ -198,6 +205,16 @@ def _pair(values: tuple[float, ...], name: str, notes: list[str]) -> tuple[float
         notes.append(f"{name}_invalid")
         return None
     return values[0], values[1]
+
+
+def _aspect(values: tuple[float, ...], notes: list[str]) -> tuple[float, float] | None:
+    """Height and width of a pixel in its widths."""
+    if not values:
+        return None
+    if len(values) != 2 or min(values) <= 0:
+        notes.append("pixel_aspect_ratio_invalid")
+        return None
+    return values[0] / values[1], 1.0
 
 
 def _mean(pair: tuple[float, float]) -> float:

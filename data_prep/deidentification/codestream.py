@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+from cmunet_monai.readers.xa_codecs import codestream
 from cmunet_monai.readers.xa_errors import DamagedDicomError, UnsupportedDicomError
 from cmunet_monai.readers.xa_file import JPEG_2000_SYNTAXES, JPEG_LS_SYNTAXES, JPEG_SYNTAXES, RLE
+from cmunet_monai.readers.xa_jpeg import read_jpeg
 
-_SOI, _EOI, _SOS, _COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
+_EOI, _SOS, _COMMENT = 0xD9, 0xDA, 0xFE
 _APPLICATION = range(0xE0, 0xF0)
 _RESTARTS = range(0xD0, 0xD8)
 _LS_FRAME, _LS_PARAMETERS = 0xF7, 0xF8
@@ -22,7 +24,7 @@ class PlainFrame:
     """A compressed frame without text.
 
     Attributes:
-        data: as long as it was, and with the same picture.
+        data: with the same picture, as a decoder takes it: bare, its scan header right, with its end.
         precision: bits of a value, or None for RLE, which does not say.
     """
 
@@ -31,10 +33,11 @@ class PlainFrame:
 
 
 def without_comments(data: bytes, transfer_syntax: str) -> PlainFrame:
-    """Overwrite with zeros what a decoder does not need.
+    """Overwrite with zeros what a decoder does not need, and cut off what stands around the image.
 
     In JPEG and JPEG-LS the payload of COM and of all APPn segments (ITU-T T.81 B.2.4) and whatever follows the end of
-    the image; in JPEG 2000 the text of COM (ITU-T T.800 A.9.2) and what follows the end; RLE has neither.
+    the image; in JPEG 2000 the text of COM (ITU-T T.800 A.9.2), what follows the end, and the boxes of a JP2 file; RLE
+    has none of these.
 
     Args:
         data: the joined fragments of a frame.
@@ -47,22 +50,16 @@ def without_comments(data: bytes, transfer_syntax: str) -> PlainFrame:
         return PlainFrame(data, None)
     try:
         if transfer_syntax in JPEG_2000_SYNTAXES:
-            return _without_comments_of_jpeg_2000(bytearray(data))
+            return _without_comments_of_jpeg_2000(bytearray(codestream(data)))
         if transfer_syntax in (*JPEG_SYNTAXES, *JPEG_LS_SYNTAXES):
-            return _without_comments_of_jpeg(bytearray(data))
+            return _without_comments_of_jpeg(bytearray(read_jpeg(data).data))
     except IndexError:
         raise DamagedDicomError("a compressed frame ends inside a segment") from None
     raise UnsupportedDicomError("is compressed in a way whose comments are not known")
 
 
 def _without_comments_of_jpeg(data: bytearray) -> PlainFrame:
-    position = 0
-    while data[position : position + 2] == b"\xff\xff":  # fill bytes
-        position += 1
-    if data[position : position + 2] != bytes((0xFF, _SOI)):
-        raise DamagedDicomError("a compressed frame does not begin with an image")
-    position += 2
-    precision = None
+    position, precision = 2, None
     while True:
         if data[position] != 0xFF:
             raise DamagedDicomError("a compressed frame has no segment where one must be")
@@ -82,7 +79,7 @@ def _without_comments_of_jpeg(data: bytearray) -> PlainFrame:
         if code in _FRAMES or code == _LS_FRAME:
             precision = data[start]
         position = end
-    _clear(data, position + 2)
+    del data[position + 2 :]
     return PlainFrame(bytes(data), precision)
 
 
@@ -99,8 +96,6 @@ def _end_of_scan(data: bytearray, position: int) -> int:
 
 
 def _without_comments_of_jpeg_2000(data: bytearray) -> PlainFrame:
-    if data[:4] != bytes((0xFF, 0x4F, 0xFF, _J2K_SIZE)):
-        raise DamagedDicomError("a compressed frame does not begin with a JPEG 2000 codestream")
     precision = (data[42] & 0x7F) + 1
     position, part_end = 2, 0
     while True:
@@ -118,13 +113,13 @@ def _without_comments_of_jpeg_2000(data: bytearray) -> PlainFrame:
         if code == _J2K_TILE:
             length = int.from_bytes(data[position + 6 : position + 10], "big")
             # 0: up to the end of the image
-            part_end = position + length if length else data.rfind(bytes((0xFF, _J2K_END)))
+            part_end = position + length if length else len(data) - 2
         elif code == _J2K_COMMENT:
             data[position + 6 : end] = bytes(end - position - 6)  # the kind of comment is kept
         elif code not in _J2K_NEEDED:
             raise UnsupportedDicomError("a compressed frame has a segment of an unknown kind")
         position = end
-    _clear(data, position + 2)
+    del data[position + 2 :]
     return PlainFrame(bytes(data), precision)
 
 
@@ -134,7 +129,3 @@ def _length(data: bytearray, position: int) -> int:
     if length < 2 or position + length > len(data):
         raise DamagedDicomError("a compressed frame has a segment of an impossible length")
     return length
-
-
-def _clear(data: bytearray, start: int) -> None:
-    data[start:] = bytes(len(data) - start)

@@ -61,7 +61,7 @@ _SHAPES = frozenset({"RECTANGULAR", "CIRCULAR", "POLYGONAL"})
 _MOTIONS = frozenset({"STATIC", "DYNAMIC"})
 _LUT_TYPES = frozenset({"OD", "HU", "US"})
 TERMS: Mapping[str, frozenset[str]] = {
-    "Modality": frozenset({"XA"}),
+    "Modality": frozenset({"XA", "RF"}),
     "PhotometricInterpretation": frozenset({"MONOCHROME1", "MONOCHROME2"}),
     "PixelIntensityRelationship": frozenset({"LIN", "LOG", "DISP", "SQRT", "OTHER"}),
     "PresentationLUTShape": frozenset({"IDENTITY", "INVERSE"}),
@@ -94,5 +94,6 @@ IMAGE_TYPE_TERMS = (
     frozenset({"PRIMARY", "SECONDARY"}),
     frozenset({"SINGLE PLANE", "BIPLANE A", "BIPLANE B", "SINGLE A", "SINGLE B"}),
 )
+IMAGE_TYPE_FALLBACKS = ("ORIGINAL", "PRIMARY", "SINGLE PLANE")
 IMAGE_TYPE_WORDS = frozenset({"NONE", "SUB", "DSA", "SUBTRACTION", "SUBTRACTED", "CARD", "FLUORO"})
 """From the fourth value on, where vendors put words of their own."""

@@ -2,19 +2,20 @@
 
 import struct
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmunet_monai.readers.xa_codecs import decode_frame
-from cmunet_monai.readers.xa_errors import UnsupportedDicomError, typed_errors
+from cmunet_monai.readers.xa_errors import DamagedDicomError, UnsupportedDicomError, XAReadError, typed_errors
 from cmunet_monai.readers.xa_file import (
     EXPLICIT_BIG,
     IMPLICIT_LITTLE,
     NATIVE_SYNTAXES,
     FrameTable,
+    Spans,
     XAFile,
     locate_frames,
     open_dicom,
@@ -26,7 +27,6 @@ from data_prep.deidentification.codestream import without_comments
 from data_prep.temporal_range import TemporalRange
 
 _ITEM = b"\xfe\xff\x00\xe0"
-_ITEM_HEADER_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class PlainPixels:
         encapsulated: whether `value` is of undefined length.
         darkest, brightest: (row, column) least and greatest stored value of each pixel over time, as stored: look-up
             tables, windows and shutters, which can hide a text, are not applied.
+        left_out: numbers from 0 of damaged frames that the pixels do not have.
     """
 
     value: bytes
@@ -46,74 +47,78 @@ class PlainPixels:
     encapsulated: bool
     darkest: FloatFrame
     brightest: FloatFrame
+    left_out: tuple[int, ...] = ()
 
 
-def plain_pixels(stream: BinaryIO) -> PlainPixels:
+def plain_pixels(stream: BinaryIO, *, without_damaged_frames: bool = False) -> PlainPixels:
     """Read the pixels of an XA object without what does not belong to the picture.
 
     Unused bits above and below those stored, where retired overlays lie (PS3.5 8.1.2), are cleared in uncompressed
-    pixels; in compressed ones comments and application data are overwritten (see `codestream`), and the offset table
-    is written anew (copies have no extended one). Values are unchanged.
+    pixels; in compressed ones comments and application data are overwritten (see `codestream`), each frame becomes one
+    fragment, and the offset table is written anew (copies have no extended one). Values are unchanged.
 
     Args:
         stream: an open XA file, read from its start.
+        without_damaged_frames: leave damaged frames out, instead of raising the error of the first.
     Raises:
         UnsupportedDicomError: compressed values have something in the unused bits, which cannot be taken out.
-        XAReadError: the pixels cannot be read.
+        XAReadError: the pixels cannot be read, or a frame is damaged; the text begins with its number.
     """
     with typed_errors("", "reading its pixels"), open_dicom(stream) as opened, quiet_pydicom():
         form = pixel_format(opened.header)
-        table = locate_frames(opened, frame_bytes=form.frame_bytes)
-        if opened.transfer_syntax in NATIVE_SYNTAXES:
-            return _native(opened, form, table)
-        return _encapsulated(opened, form, table)
-
-
-def _native(opened: XAFile, form: PixelFormat, table: FrameTable) -> PlainPixels:
-    order = ">" if opened.transfer_syntax == EXPLICIT_BIG else "<"
-    seen, parts = TemporalRange(), []
-    for spans in table.frames:
-        data = read_span(opened.stream, spans)
-        cells: NDArray[Any] = np.frombuffer(data, f"{order}u{form.bits_allocated // 8}")
-        plain = _without_unused_bits(cells, form)
-        parts.append(data if np.array_equal(plain, cells) else plain.astype(cells.dtype).tobytes())
-        shown = plain.view(np.uint16).byteswap().view(np.uint8) if table.swapped else plain
-        seen.add(shown.reshape(form.rows, form.columns).astype(np.float32))
-    value = b"".join(parts)
-    return PlainPixels(
-        value + b"\0" * (len(value) % 2), _representation(opened, form), False, seen.darkest, seen.brightest
-    )
-
-
-def _encapsulated(opened: XAFile, form: PixelFormat, table: FrameTable) -> PlainPixels:
-    fragments = list(chain.from_iterable(table.frames))
-    start = fragments[0][0] - _ITEM_HEADER_BYTES
-    opened.stream.seek(start)
-    items = bytearray(opened.stream.read(sum(fragments[-1]) - start))
-    seen = TemporalRange()
-    for spans in table.frames:
-        frame = without_comments(read_span(opened.stream, spans), opened.transfer_syntax)
-        position = 0
-        for offset, length in spans:
-            items[offset - start : offset - start + length] = frame.data[position : position + length]
-            position += length
-        decoded = decode_frame(
-            frame.data,
-            opened.transfer_syntax,
-            rows=form.rows,
-            columns=form.columns,
-            bits_allocated=form.bits_allocated,
+        table = locate_frames(opened, frame_bytes=form.frame_bytes, rows=form.rows, columns=form.columns)
+        native = opened.transfer_syntax in NATIVE_SYNTAXES
+        seen, parts, errors = TemporalRange(), [], {}
+        for number, spans in enumerate(table.frames):
+            try:
+                with typed_errors("", "decoding it"):
+                    if number in table.damaged:
+                        raise DamagedDicomError(table.damaged[number])
+                    plain, shown = (_native if native else _encapsulated)(opened, form, table, spans)
+            except XAReadError as error:
+                errors[number] = type(error)(f"frame {number}: {error}")
+                if not (without_damaged_frames and isinstance(error, DamagedDicomError)):
+                    raise errors[number] from None
+                continue
+            seen.add(shown)
+            parts.append(plain)
+        if not parts:
+            raise next(iter(errors.values()))
+        value, representation = (
+            (b"".join(parts), _representation(opened, form)) if native else (_fragments(parts), "OB")
         )
-        if not decoded.lossy and decoded.precision > form.bits_stored:
-            cells = (decoded.values.astype(np.int32) & 0xFFFF).astype(np.uint16)
-            if not np.array_equal(_without_unused_bits(cells, form), cells):
-                raise UnsupportedDicomError("has something in the unused bits of compressed pixels (an overlay?)")
-        seen.add(unpack_decoded(decoded, form))
-    offsets = [spans[0][0] - _ITEM_HEADER_BYTES - start for spans in table.frames]
-    # an offset table is written anew: the one in the file can hold anything
+        pad = b"\0" * (len(value) % 2)
+        return PlainPixels(value + pad, representation, not native, seen.darkest, seen.brightest, tuple(errors))
+
+
+def _native(opened: XAFile, form: PixelFormat, table: FrameTable, spans: Spans) -> tuple[bytes, FloatFrame]:
+    """A frame as the copy has it, and what it shows."""
+    order = ">" if opened.transfer_syntax == EXPLICIT_BIG else "<"
+    data = read_span(opened.stream, spans)
+    cells: NDArray[Any] = np.frombuffer(data, f"{order}u{form.bits_allocated // 8}")
+    plain = _without_unused_bits(cells, form)
+    shown = plain.view(np.uint16).byteswap().view(np.uint8) if table.swapped else plain
+    copied = data if np.array_equal(plain, cells) else plain.astype(cells.dtype).tobytes()
+    return copied, shown.reshape(form.rows, form.columns).astype(np.float32)
+
+
+def _encapsulated(opened: XAFile, form: PixelFormat, table: FrameTable, spans: Spans) -> tuple[bytes, FloatFrame]:
+    """A frame as the copy has it, and what it shows."""
+    syntax = opened.transfer_syntax
+    data = without_comments(read_span(opened.stream, spans), syntax).data
+    decoded = decode_frame(data, syntax, rows=form.rows, columns=form.columns, bits_allocated=form.bits_allocated)
+    if not decoded.lossy and decoded.precision > form.bits_stored:
+        cells = (decoded.values.astype(np.int32) & 0xFFFF).astype(np.uint16)
+        if not np.array_equal(_without_unused_bits(cells, form), cells):
+            raise UnsupportedDicomError("has something in the unused bits of compressed pixels (an overlay?)")
+    return data + b"\0" * (len(data) % 2), unpack_decoded(decoded, form)
+
+
+def _fragments(frames: list[bytes]) -> bytes:
+    """One fragment for each frame, behind their offset table, where its 32 bits can hold them."""
+    offsets = [0, *accumulate(len(frame) + 8 for frame in frames[:-1])]
     basic = struct.pack(f"<{len(offsets)}L", *offsets) if offsets[-1] < 2**32 else b""
-    value = _ITEM + struct.pack("<L", len(basic)) + basic + bytes(items)
-    return PlainPixels(value, "OB", True, seen.darkest, seen.brightest)
+    return b"".join(_ITEM + struct.pack("<L", len(item)) + item for item in (basic, *frames))
 
 
 def _without_unused_bits(cells: NDArray[Any], form: PixelFormat) -> NDArray[Any]:

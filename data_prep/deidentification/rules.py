@@ -1,7 +1,7 @@
 """The basic profile of DICOM PS3.15 Annex E for XA objects, with modified dates retained.
 
-The rule is positive: a copy has exactly the attributes of `kept` (at every depth), and only where their values are of
-the attribute's type, and words are terms of the standard; everything else goes, whatever it is: all names, text,
+The rule is positive: a copy has exactly the attributes of `kept` (at every depth), and only where their values can be
+of the attribute's type, and words are terms of the standard; everything else goes, whatever it is: all names, text,
 codes, times of day, private attributes, curves, overlays, what stands after the pixels. Type 2 attributes are there
 and empty. On top of that, what table E.1-1 of the standard names (in dicom-anonymizer's edition of it) goes even if it
 were in that list, but for UIDs, which are mapped by key, and dates, which are shifted: they keep their distances within
@@ -22,6 +22,8 @@ from dicomanonymizer.dicomfields_selector import dicom_anonymization_database_se
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
@@ -29,10 +31,11 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID
 from pydicom.valuerep import format_number_as_ds
 
 from cmunet_monai.pseudonyms import Pseudonyms, shifted_date
-from cmunet_monai.readers.xa_run import ENHANCED_XA_IMAGE, XARun
+from cmunet_monai.readers.xa_run import ENHANCED_XA_IMAGE, XARun, is_subtracted
 from data_prep.deidentification.kept import (
     DATES,
     FALLBACKS,
+    IMAGE_TYPE_FALLBACKS,
     IMAGE_TYPE_TERMS,
     IMAGE_TYPE_WORDS,
     IMAGE_TYPES,
@@ -69,10 +72,13 @@ class Deidentified:
         dataset: without pixels.
         unfit: keywords, sorted, of attributes that copies have but this one lost, or lost values of, since they did
             not fit the type or the terms of the attribute.
+        repaired: keywords, sorted, of attributes whose values stood in another form than the standard's, as which the
+            reader takes them: words in lower case, another value representation.
     """
 
     dataset: Dataset
     unfit: tuple[str, ...]
+    repaired: tuple[str, ...] = ()
 
 
 def table_actions() -> Mapping[str, str]:
@@ -140,7 +146,7 @@ def deidentify_dataset(
     result.LongitudinalTemporalInformationModified = "MODIFIED"
     result.preamble = b"\0" * 128
     result.file_meta = _file_meta(dataset, result)
-    return Deidentified(result, tuple(sorted(cleaning.unfit)))
+    return Deidentified(result, tuple(sorted(cleaning.unfit)), tuple(sorted(cleaning.repaired - cleaning.unfit)))
 
 
 class _Cleaning:
@@ -150,6 +156,7 @@ class _Cleaning:
         self.pseudonyms = pseudonyms
         self.shift_days = shift_days
         self.unfit: set[str] = set()
+        self.repaired: set[str] = set()
 
     def cleaned(self, dataset: Dataset) -> Dataset:
         result = Dataset()
@@ -159,20 +166,24 @@ class _Cleaning:
                 continue
             try:
                 element = dataset[tag]
-                fits = element.VR in dictionary_VR(tag).split(" or ") or dictionary_VR(tag) == element.VR
-                value = self._value(keyword, element) if fits else None
+                allowed = dictionary_VR(tag).split(" or ")
+                representation = element.VR if element.VR in allowed else allowed[0]
+                value = self._value(keyword, element, representation)
+                copy = None if value is None else _written(DataElement(tag, representation, value))
             except Exception:  # pydicom raises many kinds on a damaged value
-                value = None
-            if value is None:
+                copy = None
+            if copy is None:
                 self.unfit.add(keyword)
-            else:
-                result.add(DataElement(tag, element.VR, value))
+                continue
+            result.add(copy)
+            if representation != element.VR:
+                self.repaired.add(keyword)
         if result.get("PixelSpacingCalibrationType"):
             result.PixelSpacingCalibrationDescription = _REMOVED  # of type 1C beside it
         result.set_original_encoding(*dataset.original_encoding)
         return result
 
-    def _value(self, keyword: str, element: DataElement) -> Any:
+    def _value(self, keyword: str, element: DataElement, representation: str) -> Any:
         """What the copy gets; None where the value does not fit, and empty where it was."""
         if keyword in SEQUENCES:
             return self._items(element)
@@ -194,7 +205,7 @@ class _Cleaning:
         elif keyword in POINTERS:
             kept = [int(value) for value in values if int(value) in POINTERS[keyword]]
         else:
-            kept = [_number(value, element.VR) for value in values]
+            kept = [_number(value, representation) for value in values]
         if not kept or None in kept:
             return None
         return kept[0] if len(kept) == 1 else kept
@@ -208,25 +219,42 @@ class _Cleaning:
         return Sequence(items) if items or not before else None
 
     def _terms(self, keyword: str, values: list[Any]) -> list[str]:
-        words = [str(value).strip(" \0") for value in values]
+        words = self._upper(keyword, values)
         if all(word in TERMS[keyword] for word in words):
             return words
         self.unfit.add(keyword)
         return [FALLBACKS[keyword]] if keyword in FALLBACKS else []
 
     def _image_type(self, keyword: str, values: list[Any]) -> list[str]:
-        """Cut before the first of three values that is no term; of the others the known words are left."""
-        words = [str(value).strip(" \0") for value in values]
-        kept: list[str] = []
-        for word, terms in zip(words, IMAGE_TYPE_TERMS, strict=False):
-            if word not in terms:
-                break
-            kept.append(word)
-        if len(kept) == len(IMAGE_TYPE_TERMS):
-            kept += [word for word in words[len(kept) :] if word in IMAGE_TYPE_WORDS]
-        if len(kept) < len(words):
+        """The first three values by their place: what is no term becomes what XA is unless it says otherwise.
+
+        Of the others the known words are left. That a run is subtracted is kept, however it is said.
+        """
+        words = self._upper(keyword, values)
+        placed = zip(words, IMAGE_TYPE_TERMS, IMAGE_TYPE_FALLBACKS, strict=False)
+        kept = [word if word in terms else fallback for word, terms, fallback in placed]
+        kept += [word for word in words[len(kept) :] if word in IMAGE_TYPE_WORDS]
+        if is_subtracted(words) and not is_subtracted(kept):
+            kept += [*IMAGE_TYPE_FALLBACKS[len(kept) :], "SUBTRACTED"]
+        if kept != words:
             self.unfit.add(keyword)
         return kept
+
+    def _upper(self, keyword: str, values: list[Any]) -> list[str]:
+        words = [str(value).strip(" \0") for value in values]
+        upper = [word.upper() for word in words]
+        if upper != words:
+            self.repaired.add(keyword)
+        return upper
+
+
+def _written(element: DataElement) -> DataElement:
+    """The element; pydicom's error if it cannot be written."""
+    if element.VR != "SQ":  # whose items are clean already
+        buffer = DicomBytesIO()
+        buffer.is_little_endian, buffer.is_implicit_VR = True, False
+        write_data_element(buffer, element)
+    return element
 
 
 def _number(value: Any, representation: str) -> Any:

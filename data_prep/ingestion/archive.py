@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -143,6 +143,8 @@ def _work(
     title: str,
 ) -> None:
     taken = _runs_held(archive, todo)
+    kept = [(job, state) for job in archive.jobs if (state := read_state(job)) and state.status == "kept"]
+    damaged = {state.run: (job, state) for job, state in kept if state.damaged and job not in todo}
     runs: list[tuple[Job, Record]] = []
     originals: dict[str, str] = {}
     bar = partial(tqdm, unit="file", disable=None)
@@ -164,6 +166,8 @@ def _work(
         if isinstance(record, Lost):
             record = Record(job.file, "failed", record.reason, found.run, found.patient, again=True)
         write_state(job, record)
+        if record.status == "kept" and record.run in damaged:
+            _supersede(*damaged[record.run])
 
 
 def _unfinished(archive: Archive) -> list[Job]:
@@ -174,17 +178,24 @@ def _unfinished(archive: Archive) -> list[Job]:
 
 
 def _orphans(archive: Archive, states: Sequence[tuple[Job, Record | None]], todo: Sequence[Job] = ()) -> list[Job]:
-    """Duplicates of which no other file holds the run."""
-    duplicates = [(job, state.run) for job, state in states if state and state.status == "duplicate"]
-    held = _runs_held(archive, todo) if duplicates else set()
-    return [job for job, run in duplicates if run not in held]
+    """Duplicates of which no other file holds the run, or only one with damaged frames."""
+    duplicates = [(job, state) for job, state in states if state and state.status == "duplicate"]
+    whole = _runs_held(archive, todo) if duplicates else set()
+    held = _runs_held(archive, todo, damaged=True) if duplicates else set()
+    return [job for job, state in duplicates if state.run not in (held if state.damaged else whole)]
 
 
-def _runs_held(archive: Archive, todo: Sequence[Job]) -> set[str | None]:
-    """Runs that belong to a finished file of this export."""
+def _runs_held(archive: Archive, todo: Sequence[Job], *, damaged: bool = False) -> set[str | None]:
+    """Runs that belong to a finished file of this export; of those with damaged frames only on request."""
     files = {job.file for job in archive.jobs} - {job.file for job in todo}
-    records = all_records(archive.output)
+    records = (record for record in all_records(archive.output) if damaged or not record.damaged)
     return {r.run for r in records if r.file in files and r.status in ("kept", "passed over", "quarantined")}
+
+
+def _supersede(job: Job, record: Record) -> None:
+    """Note a copy with damaged frames as a duplicate of another one."""
+    reason = f"another copy of the object is used, since here {record.reason or 'frames are damaged'}"
+    write_state(job, replace(record, status="duplicate", reason=reason, frames=()))
 
 
 def _forget_superseded(archive: Archive) -> None:

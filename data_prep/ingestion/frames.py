@@ -1,7 +1,7 @@
 """One XA object of an export: its frames chosen, written without anything that identifies, and described."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +27,7 @@ from cmunet_monai.readers.xa_errors import NotAngiographyError, UnsupportedDicom
 from cmunet_monai.readers.xa_identity import read_identity
 from cmunet_monai.readers.xa_pixels import FloatFrame
 from cmunet_monai.readers.xa_polarity import contrast_may_be_bright
-from cmunet_monai.readers.xa_run import XARun, read_frames, read_run
+from cmunet_monai.readers.xa_run import XARun, read_frames, read_run, read_sound_frames
 from data_prep.deidentification.burned_in import reason_to_look
 from data_prep.ingestion.sources import Source
 from data_prep.temporal_range import TemporalRange
@@ -40,6 +40,7 @@ _FRAMES_KEPT = 8  # for the check of polarity
 _SHOWN_FACTS = (
     *("frames", "rows", "columns", "bits_stored", "transfer_syntax", "photometric_interpretation"),
     *("intensity_relationship", "frame_time_ms", "primary_angle_deg", "secondary_angle_deg", "vendor", "plane"),
+    "fluoroscopy",
 )
 
 
@@ -51,6 +52,7 @@ class Settings:
     require_xa: bool = True
     spacing_mm: float | None = None
     keep_flagged: bool = False
+    without_damaged_frames: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class Record:
     filling: tuple[float, ...] = ()
     again: bool = False
 
+    @property
+    def damaged(self) -> bool:
+        """Whether frames of the run are damaged, and no part of its outputs."""
+        return bool(self.facts.get("damaged_frames"))
+
 
 def inspect(job: Job) -> tuple[Record, dict[str, str]]:
     """Read the header alone: a run that can be ingested is `kept`, anything else has its reason.
@@ -134,11 +141,15 @@ def ingest(task: tuple[Job, Record]) -> Record:
         with job.source.open() as stream:
             run = read_run(stream, require_xa=require_xa, spacing_mm=spacing_mm)
             passage = _Passage(run.frames)
-            curve = filling_curve(passage.watch(read_frames(stream, require_xa=require_xa, windowed=False)))
+            damaged: dict[int, str] = {}
+            frames = read_sound_frames(stream, damaged=damaged, require_xa=require_xa, windowed=False)
+            curve = filling_curve(passage.watch(frames))
             bright = contrast_may_be_bright(np.stack(passage.kept))
             flags = (*run.flags, *(("contrast_may_be_bright",) if bright else ()))
+            flags = (*flags, *(("frames_damaged",) if damaged else ()))
             filling = tuple(round(float(value), 4) for value in curve.filling)
-            found = replace(found, facts=_facts(run, flags), filling=filling)
+            facts = _facts(run, flags) | {"damaged_frames": " ".join(map(str, damaged))}
+            found = replace(found, reason=left_out(damaged, run.frames), facts=facts, filling=filling)
             reviewed = found.run in job.reviewed
             reason = None if reviewed else reason_to_look(run, passage.darkest, passage.brightest)
             if reason is not None:
@@ -164,18 +175,30 @@ class _Passage(TemporalRange):
         self.kept_numbers = set(np.linspace(0, count - 1, _FRAMES_KEPT).astype(int).tolist())
         self.kept: list[FloatFrame] = []
 
-    def watch(self, frames: Iterator[FloatFrame]) -> Iterator[FloatFrame]:
+    def watch(self, frames: Iterable[FloatFrame | None]) -> Iterator[FloatFrame | None]:
         for number, frame in enumerate(frames):
-            if number in self.kept_numbers:
-                self.kept.append(frame.copy())
-            self.add(frame)
+            if frame is not None:
+                if number in self.kept_numbers or not self.kept:
+                    self.kept.append(frame.copy())
+                self.add(frame)
             yield frame
+
+
+def left_out(damaged: Mapping[int, str], frames: int) -> str:
+    """Which of the frames of a run are damaged, and what is wrong with the first of them; nothing if none is."""
+    if not damaged:
+        return ""
+    first = next(iter(damaged))
+    others = ", ".join(map(str, list(damaged)[1:9])) + (" and more" if len(damaged) > 9 else "")
+    also = f"; damaged too: {others}" if others else ""
+    return f"{len(damaged)} of {frames} frames left out: frame {first} is damaged ({damaged[first]}){also}"
 
 
 def _obstacle(run: XARun, chosen: Mapping[int, str], bright: bool) -> str | None:
     """Why the frames of a run should not go into the data, if so."""
     if not chosen:
-        return "no coronary tree is seen to fill" + (" (contrast looks bright, not dark)" if bright else "")
+        kind = "fluoroscopy: " if run.fluoroscopy else ""
+        return f"{kind}no filled coronary tree is seen" + (" (contrast looks bright, not dark)" if bright else "")
     if run.subtracted:
         return "subtracted (DSA): --keep-flagged takes it"
     if bright:

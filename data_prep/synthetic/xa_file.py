@@ -53,6 +53,8 @@ _LOSSY_METHODS = {
     JPEGLSNearLossless: "ISO_14495_1",
     JPEG2000: "ISO_15444_1",
 }
+_PREDICTORS = {JPEGLossless: 4, JPEGLosslessSV1: 1}
+"""Of lossless JPEG (ITU-T T.81 table H.1): process 14 knows seven, its selection value 1 the first alone."""
 _MIN_JPEG_2000_PX = 32
 TRANSFER_SYNTAX_NAMES: Mapping[str, str] = {
     "implicit": ImplicitVRLittleEndian,
@@ -171,7 +173,7 @@ def write_xa(
             one frame; (row, column): an object without Number of Frames. Not modified.
         facts: the header.
         transfer_syntax: a UID of `TRANSFER_SYNTAXES`. JPEG baseline (8 bits only) and lossless are encoded by
-            python-gdcm, the others by pydicom and its plugins.
+            imagecodecs, the others by pydicom and its plugins.
     Raises:
         ValueError: pixels, facts or transfer syntax that cannot be written, or whose encoder is not installed.
     """
@@ -409,55 +411,26 @@ def _set_pixels(dataset: Dataset, frames: NDArray[Any], syntax: UID) -> None:
                 f"{syntax.name} could not be encoded; it needs pydicom's plugin {options['encoding_plugin']}: {error}"
             ) from error
     else:
-        _set_pixels_by_gdcm(dataset, frames, syntax)
+        _set_pixels_by_imagecodecs(dataset, frames, syntax)
     if syntax in _LOSSY_METHODS:
         dataset.LossyImageCompression = "01"
         dataset.LossyImageCompressionRatio = _decimal(round(frames.nbytes / len(dataset.PixelData), 2))
         dataset.LossyImageCompressionMethod = _LOSSY_METHODS[syntax]
 
 
-def _set_pixels_by_gdcm(dataset: Dataset, frames: NDArray[Any], syntax: UID) -> None:
+def _set_pixels_by_imagecodecs(dataset: Dataset, frames: NDArray[Any], syntax: UID) -> None:
     try:
-        import gdcm
+        import imagecodecs
     except ImportError as error:
-        raise ValueError(f"{syntax.name} is encoded by python-gdcm, which is not installed") from error
-    to_syntax = {
-        JPEGBaseline8Bit: gdcm.TransferSyntax.JPEGBaselineProcess1,
-        JPEGLossless: gdcm.TransferSyntax.JPEGLosslessProcess14,
-        JPEGLosslessSV1: gdcm.TransferSyntax.JPEGLosslessProcess14_1,
-    }[syntax]
-    pixel_format = gdcm.PixelFormat(
-        1, dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+        raise ValueError(f"{syntax.name} is encoded by imagecodecs, which is not installed") from error
+    bits = dataset.BitsStored if syntax in _PREDICTORS else 8
+    options: dict[str, Any] = (
+        {"lossless": True, "predictor": _PREDICTORS[syntax]} if syntax in _PREDICTORS else {"level": 95}
     )
-    stack = frames if frames.ndim == 3 else frames[None]
-    count = len(stack)
-    if stack.nbytes % 2:
-        # GDCM refuses an odd number of bytes: one frame more, which is not taken over.
-        stack = np.concatenate([stack, stack[-1:]])
-    # The writer owns the image: it must live as long.
-    writer = gdcm.ImageWriter()
-    image = writer.GetImage()
-    image.SetNumberOfDimensions(3)
-    image.SetDimensions((stack.shape[2], stack.shape[1], stack.shape[0]))
-    image.SetPixelFormat(pixel_format)
-    # Not what `facts` say: the values of MONOCHROME1 must not be turned.
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2))
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.ExplicitVRLittleEndian))
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetByteStringValue(stack.astype(_word_type(stack.dtype.str[1:], syntax)).tobytes())
-    image.SetDataElement(element)
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(to_syntax))
-    change.SetInput(image)
-    if not change.Change():
-        raise ValueError(f"python-gdcm cannot encode {frames.dtype} frames {frames.shape} as {syntax.name}")
-    sequence = change.GetOutput().GetDataElement().GetSequenceOfFragments()
-    if sequence.GetNumberOfFragments() != len(stack):
-        raise ValueError(f"python-gdcm made {sequence.GetNumberOfFragments()} fragments of {len(stack)} frames")
-    fragments = [
-        sequence.GetFragment(number).GetByteValue().GetBuffer().encode("utf-8", "surrogateescape")
-        for number in range(count)
-    ]
+    # two's complement of the bits stored, of which the frame holds no others
+    cells = frames.view(f"u{frames.dtype.itemsize}") & (2**bits - 1)
+    stack = cells if cells.ndim == 3 else cells[None]
+    encoded = [bytes(imagecodecs.jpeg8_encode(frame, bitspersample=bits, **options)) for frame in stack]
     dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.add_new(Tag("PixelData"), "OB", encapsulate(fragments))
+    dataset.add_new(Tag("PixelData"), "OB", encapsulate(encoded))
     dataset["PixelData"].is_undefined_length = True

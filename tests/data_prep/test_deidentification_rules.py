@@ -159,11 +159,50 @@ def test_a_value_that_does_not_fit_goes_and_its_attribute_is_named(names, keywor
     assert found.unfit == (keyword,)
 
 
-def test_an_attribute_of_another_type_than_the_dictionarys_goes(names):
+@pytest.mark.parametrize(
+    "keyword, representation, value, after",
+    [
+        ("KVP", "LO", "70", 70),
+        ("FrameTime", "LO", "66.7", 66.7),
+        ("Rows", "UL", 512, 512),
+        ("StudyDate", "LO", "20200131", None),
+        ("RecommendedDisplayFrameRate", "DS", "15", 15),
+    ],
+)
+def test_a_value_under_another_representation_is_written_under_its_own(names, keyword, representation, value, after):
     header = header_of()
-    header.add_new("KVP", "LO", "70")
-    assert "KVP" not in clean(names, header).dataset
-    assert clean(names, header).unfit == ("KVP",)
+    header.add_new(keyword, representation, value)
+    found = clean(names, header)
+    assert dictionary_VR(keyword) == found.dataset[keyword].VR
+    assert after is None or found.dataset[keyword].value == after
+    assert (found.unfit, found.repaired) == ((), (keyword,))
+
+
+@pytest.mark.parametrize(
+    "keyword, representation, value", [("KVP", "LO", "DOE"), ("Rows", "UL", 70000), ("Rows", "SS", -5)]
+)
+def test_a_value_that_cannot_be_of_the_attributes_type_goes(names, keyword, representation, value):
+    header = header_of()
+    header.add_new(keyword, representation, value)
+    found = clean(names, header)
+    assert keyword not in found.dataset
+    assert (found.unfit, found.repaired) == ((keyword,), ())
+
+
+@pytest.mark.parametrize(
+    "keyword, value, after",
+    [
+        ("PixelIntensityRelationship", "lin", "LIN"),
+        ("ShutterShape", ["circular", "Rectangular"], ["CIRCULAR", "RECTANGULAR"]),
+        ("PixelSpacingCalibrationType", "fiducial", "FIDUCIAL"),
+        ("ImageType", ["original", "primary", "biplane a"], ["ORIGINAL", "PRIMARY", "BIPLANE A"]),
+    ],
+)
+def test_words_in_lower_case_are_written_in_upper_case(names, keyword, value, after):
+    with disable_value_validation():
+        found = clean(names, header_of(**{keyword: value}))
+    assert found.dataset[keyword].value == after
+    assert (found.unfit, found.repaired) == ((), (keyword,))
 
 
 def test_a_copy_that_lost_nothing_names_nothing(names):
@@ -180,7 +219,13 @@ def test_a_copy_that_lost_nothing_names_nothing(names):
     [
         (["ORIGINAL", "PRIMARY", "BIPLANE B"], ["ORIGINAL", "PRIMARY", "BIPLANE B"]),
         (["ORIGINAL", "PRIMARY", "SINGLE PLANE", "DOE", "SUB"], ["ORIGINAL", "PRIMARY", "SINGLE PLANE", "SUB"]),
-        (["ORIGINAL", "DOE", "SINGLE PLANE"], "ORIGINAL"),
+        (["ORIGINAL", "DOE", "SINGLE PLANE"], ["ORIGINAL", "PRIMARY", "SINGLE PLANE"]),
+        (["ORIG", "PRIMARY", "BIPLANE A"], ["ORIGINAL", "PRIMARY", "BIPLANE A"]),
+        (
+            ["DERIVED", "PRIMARY", "SINGLE PLANE", "SUBTRACT OF DOE"],
+            ["DERIVED", "PRIMARY", "SINGLE PLANE", "SUBTRACTED"],
+        ),
+        (["DERIVED", "DSA"], ["DERIVED", "PRIMARY", "SINGLE PLANE", "SUBTRACTED"]),
     ],
 )
 def test_image_type_keeps_its_known_words(names, before, after):

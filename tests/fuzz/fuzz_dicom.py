@@ -10,10 +10,12 @@ hangs, kills its process, raises what is no typed error, or if the memory of the
 import argparse
 import os
 import resource
+import struct
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +31,9 @@ from data_prep.synthetic.xa_file import TRANSFER_SYNTAXES, XAFacts, write_xa
 SECONDS = 10
 MAX_PROCESS_BYTES = 2 * 1024**3
 CONTRADICTIONS = {
-    "Rows": (0, 1, 31, 65535),
-    "Columns": (0, 1, 65535),
-    "NumberOfFrames": (0, -1, 2, 10**6),
+    "Rows": (0, 1, 31, 39, 41, 65535),
+    "Columns": (0, 1, 47, 49, 65535),
+    "NumberOfFrames": (0, -1, 2, 5, 7, 10**6),
     "BitsAllocated": (1, 7, 16, 32, 64),
     "BitsStored": (0, 1, 12, 17),
     "HighBit": (0, 3, 15),
@@ -42,7 +44,18 @@ CONTRADICTIONS = {
     "FrameTime": ("0", "-5", "1e400"),
     "ImagerPixelSpacing": (["0", "0"], ["-1", "1e30"]),
     "RWavePointer": ([0, 65535],),
+    "ModalityLUTSequence": ([],),
+    "PixelAspectRatio": ([4, 3], [0, 0]),
 }
+WRONG_REPRESENTATIONS = (
+    *(("Rows", "UL", 40), ("Rows", "UL", 2**31), ("Columns", "LO", "48"), ("NumberOfFrames", "UL", 6)),
+    *(("NumberOfFrames", "UL", 2**32 - 1), ("NumberOfFrames", "LO", "six"), ("BitsStored", "SL", -8)),
+    *(("FrameTime", "LO", "66.7"), ("ImageType", "LT", "ORIGINAL"), ("WindowCenter", "OB", b"\xff\xff")),
+    *(("ShutterShape", "UL", 7), ("SOPInstanceUID", "LO", "no uid"), ("PixelSpacing", "FL", 0.2)),
+)
+ITEM, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
+BOMB_BYTES = 2**27
+_SHARES = (*(0.11,) * 9, 0.01)  # a bomb takes long to make
 
 
 def make_seeds(folder: Path) -> list[bytes]:
@@ -66,8 +79,10 @@ def real_seeds() -> list[bytes]:
 
 
 def damage(content: bytes, rng: np.random.Generator) -> bytes:
-    """One of: bytes flipped, cut, a stretch repeated, tags removed, tags that contradict the pixels."""
-    way = rng.integers(5)
+    """One of: bytes flipped, cut, a stretch repeated, tags removed, tags that contradict the pixels or are of another
+    type, fragments laid out anew, single frames damaged, palette colours, a deflated bomb.
+    """
+    way = rng.choice(10, p=_SHARES)
     if way == 0:
         flipped = bytearray(content)
         for place in rng.integers(128, len(content), rng.integers(1, 40)):
@@ -78,7 +93,83 @@ def damage(content: bytes, rng: np.random.Generator) -> bytes:
     if way == 2:
         start, length = rng.integers(len(content)), rng.integers(1, 400)
         return content[: start + length] + content[start:]
+    if way >= 5:
+        return _with_dataset(content, (_retype, _lay_out, _damage_frames, _colour, _deflate)[way - 5], rng)
     return _with_other_tags(content, rng, remove=way == 3)
+
+
+def _with_dataset(content: bytes, change: Callable[[pydicom.Dataset, np.random.Generator], None], rng) -> bytes:
+    with disable_value_validation():
+        dataset = pydicom.dcmread(pydicom.filebase.DicomBytesIO(content))
+        change(dataset, rng)
+        target = pydicom.filebase.DicomBytesIO()
+        dataset.save_as(target)
+    return target.getvalue()
+
+
+def _retype(dataset: pydicom.Dataset, rng: np.random.Generator) -> None:
+    for number in rng.choice(len(WRONG_REPRESENTATIONS), 2, replace=False):
+        dataset.add_new(*WRONG_REPRESENTATIONS[number])
+
+
+def _frames_of(dataset: pydicom.Dataset) -> list[bytes]:
+    """The fragments of a seed, which has one for each frame."""
+    value, position, found = bytes(dataset.PixelData), 0, []
+    while value[position : position + 4] == ITEM:
+        length = struct.unpack("<L", value[position + 4 : position + 8])[0]
+        found.append(value[position + 8 : position + 8 + length])
+        position += 8 + length
+    return found[1:]
+
+
+def _lay_out(dataset: pydicom.Dataset, rng: np.random.Generator) -> None:
+    """Fragments that are not one a frame, empty ones, offset tables right and wrong, a missing delimiter; bytes behind
+    uncompressed frames.
+    """
+    frames = _frames_of(dataset)
+    if not frames:
+        dataset.PixelData += rng.bytes(2 * int(rng.integers(1, 400)))
+        return
+    items: list[bytes] = []
+    for frame in frames:
+        cuts = sorted({0, len(frame), *(2 * rng.integers(0, len(frame) // 2, rng.integers(0, 4))).tolist()})
+        items += [frame[start:stop] for start, stop in pairwise(cuts)]
+        items += [b""] * int(rng.integers(0, 2))
+    offsets = rng.integers(0, 2**32, rng.integers(0, 9)).tolist() if rng.integers(2) else []
+    if rng.integers(2):
+        dataset.ExtendedOffsetTable = rng.bytes(8 * int(rng.integers(0, 9)))
+    table = struct.pack(f"<{len(offsets)}L", *offsets)
+    value = b"".join(ITEM + struct.pack("<L", len(item)) + item for item in (table, *items))
+    dataset.PixelData = value if rng.integers(2) else value + rng.bytes(8)
+    dataset["PixelData"].is_undefined_length = True
+
+
+def _damage_frames(dataset: pydicom.Dataset, rng: np.random.Generator) -> None:
+    frames = _frames_of(dataset)
+    for number in rng.choice(len(frames), min(len(frames), int(rng.integers(1, 4))), replace=False):
+        frame = frames[number]
+        ways = (bytes(len(frame)), frame[: len(frame) // 2], rng.bytes(len(frame)), b"", frame[-20:] + frame)
+        frames[number] = ways[rng.integers(len(ways))]
+    if frames:
+        items = (frame + b"\0" * (len(frame) % 2) for frame in [b"", *frames])
+        dataset.PixelData = b"".join(ITEM + struct.pack("<L", len(item)) + item for item in items)
+        dataset["PixelData"].is_undefined_length = True
+
+
+def _colour(dataset: pydicom.Dataset, rng: np.random.Generator) -> None:
+    """A palette that is shorter than the pixels' values."""
+    dataset.PhotometricInterpretation = "PALETTE COLOR"
+    for colour in ("Red", "Green", "Blue"):
+        dataset.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", [int(rng.integers(1, 4)), 0, 16])
+        dataset.add_new(f"{colour}PaletteColorLookupTableData", "OW", rng.bytes(2))
+
+
+def _deflate(dataset: pydicom.Dataset, rng: np.random.Generator) -> None:
+    """Pixels that deflate to nothing: of more frames than there is memory for, or far more bytes than frames."""
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    dataset.PixelData = bytes(BOMB_BYTES)
+    dataset["PixelData"].is_undefined_length = False
+    dataset.NumberOfFrames = (6, BOMB_BYTES // 1920, 10**6)[rng.integers(3)]
 
 
 def _with_other_tags(content: bytes, rng: np.random.Generator, *, remove: bool) -> bytes:

@@ -13,6 +13,7 @@ from cmunet_monai.readers.best_frame import (
     late_frame,
     measure_frame,
 )
+from data_prep.synthetic.cine import synthesize_cine
 
 FRAMES, SIDE = 40, 160
 # The share of the tree that is filled: agent comes at frame 8, all is filled from 16 to 24, all is gone at 32.
@@ -142,11 +143,53 @@ def test_frames_may_be_given_one_at_a_time(run):
     assert np.array_equal(filling_curve(iter(run)).filling, filling_curve(run).filling)
 
 
-@pytest.mark.parametrize("frames", [np.full((20, 64, 64), 7, np.float32), draw_run()[20:21], draw_run()[14:21]])
-def test_constant_single_and_very_short_runs_have_no_filled_tree(frames):
-    curve = filling_curve(frames)
-    assert len(curve.filling) == len(curve.motion) == len(frames)
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_constant_runs_have_no_filled_tree(count):
+    curve = filling_curve(np.full((count, 64, 64), 7, np.float32))
+    assert len(curve.filling) == len(curve.motion) == count
     assert fullest_frame(curve) is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 8, 20])
+def test_a_tree_that_is_filled_from_the_first_frame_to_the_last_is_found(count):
+    curve = filling_curve(draw_run(np.ones(count)))
+    assert fullest_frame(curve) is not None
+    assert measure_frame(curve) is not None
+    assert np.count_nonzero(curve.filled) >= count / 2
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_a_phantom_that_stands_still_is_found(count):
+    still = draw_run(np.ones(1), catheter=False, noise=0)[0]
+    curve = filling_curve([still] * count)
+    assert fullest_frame(curve) is not None
+    assert curve.filled.all()
+
+
+@pytest.mark.parametrize("count", [1, 5, 7])
+def test_a_short_run_without_agent_has_no_filled_tree(count):
+    assert fullest_frame(filling_curve(draw_run(np.zeros(count)))) is None
+    assert fullest_frame(filling_curve(draw_wires(np.zeros(count)))) is None
+
+
+@pytest.mark.parametrize("count", [5, 24])
+def test_a_standing_run_of_another_generator_is_found_where_it_is_filled_alone(count):
+    cine = synthesize_cine(0, 1, 0, size=160, frames=24, contrast=True)
+    filling = np.asarray(cine.truth.filling)
+    noise = np.random.default_rng(0).normal(0, 2, (count, 160, 160))
+    assert fullest_frame(filling_curve(cine.frames[filling.argmax()] + noise)) is not None
+    assert filling[0] == 0
+    assert fullest_frame(filling_curve(cine.frames[0] + noise)) is None
+
+
+@pytest.mark.parametrize("damaged", [(0,), (16, 17, 18), (39,), tuple(range(0, 40, 3))])
+def test_a_damaged_frame_is_never_chosen_and_leaves_the_numbers_of_the_others(run, damaged):
+    curve = filling_curve([None if number in damaged else frame for number, frame in enumerate(run)])
+    assert len(curve.filling) == FRAMES
+    assert FILLED[fullest_frame(curve)] == 1
+    chosen = {fullest_frame(curve), measure_frame(curve), early_frame(curve), late_frame(curve)}
+    assert not chosen & set(damaged)
+    assert not curve.filled[list(damaged)].any()
 
 
 def test_frames_of_other_sizes_and_without_finite_values_are_refused(run):

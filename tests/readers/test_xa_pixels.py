@@ -29,8 +29,8 @@ def table(entries, first=0, bits=8):
     return item
 
 
-def apply(values, form=EIGHT, **tags):
-    how = intensities(header(**tags), form)
+def apply(values, form=EIGHT, *, angiography=False, **tags):
+    how = intensities(header(**tags), form, angiography=angiography)
     return to_intensities(np.asarray([values], np.float32), how)[0].tolist(), how.flags
 
 
@@ -43,13 +43,29 @@ def test_rescale_is_applied_where_intensity_is_linear():
     assert apply([0, 10], RescaleSlope=2, RescaleIntercept=-5)[0] == [-5, 15]
 
 
+@pytest.mark.parametrize("angiography", [True, False])
 @pytest.mark.parametrize("relationship", ["LOG", "DISP"])
-def test_modality_lut_that_leads_back_to_the_beam_is_not_applied(relationship):
+def test_modality_lut_that_leads_back_to_the_beam_is_not_applied(relationship, angiography):
+    assert_not_applied(PixelIntensityRelationship=relationship, angiography=angiography)
+
+
+@pytest.mark.parametrize("relationship", ["LIN", "SQRT", "OTHER", "NONSENSE", None])
+def test_modality_lut_of_angiography_is_not_applied_whatever_the_relationship(relationship):
+    assert_not_applied(PixelIntensityRelationship=relationship, angiography=True)
+
+
+def assert_not_applied(**tags):
     flags = ("modality_lut_not_applied",)
-    rescaled = apply([0, 10], PixelIntensityRelationship=relationship, RescaleSlope=2, RescaleIntercept=-5)
-    assert rescaled == ([0, 10], flags)
-    looked_up = apply([0, 1], PixelIntensityRelationship=relationship, ModalityLUTSequence=[table([7, 9])])
-    assert looked_up == ([0, 1], flags)
+    assert apply([0, 10], RescaleSlope=2, RescaleIntercept=-5, **tags) == ([0, 10], flags)
+    assert apply([0, 10], RescaleIntercept=-1024, **tags) == ([0, 10], flags)
+    assert apply([0, 1], ModalityLUTSequence=[table([7, 9])], **tags) == ([0, 1], flags)
+    # and what is based on it is not: a window holds for the values as stored
+    read, _ = apply([75, 125], RescaleSlope=2, WindowCenter=100.5, WindowWidth=51, **tags)
+    assert read == pytest.approx([0, 255])
+
+
+def test_a_rescale_that_changes_nothing_is_not_flagged():
+    assert apply([0, 10], angiography=True, RescaleSlope=1, RescaleIntercept=0) == ([0, 10], ())
 
 
 def test_modality_table_continues_with_its_end_entries():

@@ -22,7 +22,7 @@ from cmunet_monai.readers.xa_errors import (
     UnsupportedDicomError,
     XAReadError,
 )
-from cmunet_monai.readers.xa_run import read_frames, read_run
+from cmunet_monai.readers.xa_run import read_frames, read_run, read_sound_frames
 from data_prep.synthetic.xa_file import NEAR_LOSSLESS_ERROR, CircularShutter, XAFacts, write_xa
 
 REAL = Path(os.environ.get("CMUNET_REAL_DATA", "")) / "dicom_xa"
@@ -110,38 +110,31 @@ def test_lossy_files_read_back_within_their_error(file, number, error):
 
 @pytest.mark.parametrize("bits", [8, 12])
 def test_jpeg_extended_reads_back_within_its_error(bits):
-    if bits == 12:
-        pytest.importorskip("libjpeg")
     frame, row, column = np.mgrid[:2, :24, :40]
     expected = (7 * row + 3 * column + 20 * frame) * (2**bits - 1) // 320
     assert np.abs(read_all(FIXTURES / f"extended_{bits}.dcm") - expected).max() <= 2 ** (bits - 7)
 
 
-@pytest.mark.parametrize(
-    "number, module, extra", [(51, "libjpeg", "dicom-gpl"), (80, "jpeg_ls", "dicom"), (90, "openjpeg", "dicom")]
-)
-def test_missing_decoder_names_the_extra(file, monkeypatch, number, module, extra):
-    path = FIXTURES / "extended_12.dcm" if number == 51 else file(syntax=f"1.2.840.10008.1.2.4.{number}")
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingDecoderError, match=rf"cmunet_monai\[{extra}\]"):
+@pytest.mark.parametrize("number", [51, 57, 70, 80, 90])
+def test_a_missing_decoder_names_the_extra(file, monkeypatch, number):
+    path = (
+        FIXTURES / "extended_12.dcm"
+        if number == 51
+        else file(ramp(12), f"1.2.840.10008.1.2.4.{number}", bits_stored=12)
+    )
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(MissingDecoderError, match=r"needs imagecodecs .* pip install 'cmunet_monai\[dicom\]'"):
         next(read_frames(path))
+    with pytest.raises(MissingDecoderError):  # is no damage of a frame
+        list(read_sound_frames(path, damaged={}))
     assert read_run(path).frames == 2
 
 
-@pytest.mark.parametrize("bits", [8, 12, 16])
-def test_jpeg_lossless_is_read_without_the_gpl_decoder(file, monkeypatch, bits):
-    pytest.importorskip("gdcm")
-    path = file(ramp(bits), LOSSLESS, bits_stored=bits)
-    monkeypatch.setitem(sys.modules, "libjpeg", None)
-    np.testing.assert_array_equal(read_all(path), ramp(bits))
-
-
-def test_gdcm_and_libjpeg_never_see_baseline(file, monkeypatch):
+def test_jpeg_of_eight_bits_needs_no_extra(file, monkeypatch):
     path = file(syntax=BASELINE)
-    # The transfer syntax of lossless JPEG does not bring it there either
+    # The transfer syntax of lossless JPEG does not bring it to another decoder either
     edit(path, lambda dataset: setattr(dataset.file_meta, "TransferSyntaxUID", LOSSLESS))
-    monkeypatch.setitem(sys.modules, "libjpeg", None)
-    monkeypatch.setitem(sys.modules, "gdcm", None)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
     assert np.abs(read_all(path) - ramp()).max() <= 4
 
 
@@ -224,16 +217,18 @@ def test_extended_offset_table_is_used(codes):
     assert read_run(path).flags == ()
 
 
-def test_cut_fragments_say_how_many_frames_are_whole(codes):
-    path, _, pieces = codes
+def test_in_cut_fragments_the_whole_frames_are_read(codes):
+    path, frames, pieces = codes
     encapsulated(path, pieces, 3)
     whole = path.read_bytes()
-    path.write_bytes(whole[: -8 - len(pieces[2]) // 2])
-    with pytest.raises(DamagedDicomError, match="cut: 2 whole frames of 3"):
-        read_run(path)
-    path.write_bytes(whole[: -8 - len(pieces[2]) - 8])
-    with pytest.raises(DamagedDicomError, match="cut: 2 whole frames of 3"):
-        next(read_frames(path))
+    for cut, reason in ((8 + len(pieces[2]) // 2, "the file ends"), (8 + len(pieces[2]) + 8, "the pixel data ends")):
+        path.write_bytes(whole[:-cut])
+        damaged = {}
+        found = list(read_sound_frames(path, damaged=damaged))
+        np.testing.assert_array_equal(found[:2], frames[:2])
+        assert (found[2], damaged) == (None, {2: f"{reason} before it{' does' if 'file' in reason else ''}"})
+        assert read_run(path).damaged_frames == (2,)
+        assert "frames_cut" in read_run(path).flags
 
 
 def test_missing_delimiter_behind_the_last_frame_is_flagged(codes):
@@ -243,10 +238,18 @@ def test_missing_delimiter_behind_the_last_frame_is_flagged(codes):
     assert read_run(path).flags == ("sequence_delimiter_missing",)
 
 
-def test_cut_uncompressed_file_says_how_many_frames_are_whole(file):
+def test_in_a_cut_uncompressed_file_the_whole_frames_are_read(file):
     path = file(ramp(frames=5))
     path.write_bytes(path.read_bytes()[:-2000])  # frames have 1700 bytes
-    with pytest.raises(DamagedDicomError, match="cut: 3 whole frames of 5"):
+    damaged = {}
+    found = list(read_sound_frames(path, damaged=damaged))
+    np.testing.assert_array_equal(found[:3], ramp(frames=5)[:3])
+    assert (found[3:], damaged) == ([None, None], dict.fromkeys((3, 4), "the file ends before it does"))
+    assert (read_run(path).frames, read_run(path).damaged_frames) == (5, (3, 4))
+    with pytest.raises(DamagedDicomError, match="frame 3: the file ends before it does"):
+        list(read_frames(path))
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(DamagedDicomError, match="cut: the file ends inside the first of 5 frames"):
         read_run(path)
 
 
@@ -271,7 +274,9 @@ def test_compressed_frame_of_another_size_is_not_decoded(file):
         read_all(path)
     path = file(syntax=BASELINE)
     edit(path, lambda dataset: setattr(dataset, "Rows", 35))
-    with pytest.raises(DamagedDicomError, match="34 rows and 50 columns, the file says 35 and 50"):
+    with pytest.raises(
+        DamagedDicomError, match="frame 0: its compressed data has 34 rows and 50 columns, the file says 35"
+    ):
         read_all(path)
 
 
@@ -532,13 +537,9 @@ def mutate(data, rng):
     return bytes(data)
 
 
-@pytest.mark.parametrize("syntax", [*EXACT, "jpeg_lossless_by_gdcm", "baseline", "extended_12"])
-def test_mutated_files_give_frames_or_a_typed_error(file, syntax, monkeypatch):
-    if syntax == "jpeg_lossless_by_gdcm":
-        monkeypatch.setitem(sys.modules, "libjpeg", None)
-        path = file(ramp(12), LOSSLESS, bits_stored=12)
-        whole = path.read_bytes()
-    elif syntax == "extended_12":
+@pytest.mark.parametrize("syntax", [*EXACT, "baseline", "extended_12"])
+def test_mutated_files_give_frames_or_a_typed_error(file, syntax):
+    if syntax == "extended_12":
         path = file()
         whole = (FIXTURES / "extended_12.dcm").read_bytes()
     else:
@@ -618,3 +619,60 @@ def test_grey_levels_keep_a_sigmoid_window(file):
     extra = {"WindowCenter": "128", "WindowWidth": "100", "VOILUTFunction": "SIGMOID"}
     values = read_all(file(np.full((1, 4, 4), 128, np.uint8), extra=extra), windowed=False)
     assert values == pytest.approx(255 / 2)
+
+
+@pytest.mark.parametrize("behind", [2, 3, 40, 256, 5000])
+@pytest.mark.parametrize("syntax", ["explicit", "implicit", "big_endian"])
+def test_bytes_behind_the_last_uncompressed_frame_are_left_out(file, syntax, behind):
+    path = file(ramp(frames=3, rows=31), EXACT[syntax])
+    pad = bytes(range(1, 251)) * 20
+    edit(path, lambda dataset: setattr(dataset, "PixelData", ramp(frames=3, rows=31).tobytes() + pad[:behind]))
+    np.testing.assert_array_equal(read_all(path), ramp(frames=3, rows=31))
+    assert read_run(path).flags == ("bytes_behind_the_frames",)
+
+
+@pytest.mark.parametrize("change", [{"Rows": 33}, {"Columns": 49}, {"Rows": 30, "Columns": 50}, {"NumberOfFrames": 3}])
+def test_a_size_that_the_data_contradicts_is_no_padding(file, change):
+    path = file(ramp(frames=2))
+    edit(path, lambda dataset: [setattr(dataset, keyword, value) for keyword, value in change.items()])
+    if "NumberOfFrames" in change:
+        assert read_run(path).frames == 2
+    else:
+        with pytest.raises(DamagedDicomError, match="Rows, Columns or NumberOfFrames is wrong"):
+            read_run(path)
+
+
+XRF = "1.2.840.10008.5.1.4.1.1.12.2"
+
+
+@pytest.mark.parametrize(
+    "extra, fluoroscopy",
+    [
+        ({"SOPClassUID": XRF, "Modality": "RF"}, True),
+        ({"RadiationSetting": "SC"}, True),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "SINGLE PLANE", "FLUORO"]}, True),
+        ({"RadiationSetting": "GR"}, False),
+        ({}, False),
+    ],
+)
+def test_fluoroscopy_is_taken_and_named(file, extra, fluoroscopy):
+    path = file(extra=extra)
+    assert read_run(path).fluoroscopy == fluoroscopy
+    np.testing.assert_array_equal(read_all(path), ramp())
+
+
+@pytest.mark.parametrize("sop_class", ["1.2.840.10008.5.1.4.1.1.12.1", "1.2.840.10008.5.1.4.1.1.12.1.1", XRF])
+def test_the_rescale_of_angiography_is_left_out_and_that_of_other_classes_applied(file, sop_class):
+    extra = {"RescaleSlope": "2", "RescaleIntercept": "-100", "SOPClassUID": sop_class}
+    path = file(extra=extra)
+    np.testing.assert_array_equal(read_all(path), ramp())
+    assert read_run(path).flags == ("modality_lut_not_applied",)
+    other = file(extra=extra | {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"})
+    np.testing.assert_array_equal(read_all(other, require_xa=False), 2.0 * ramp() - 100)
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "deflated", "implicit"])
+def test_more_frames_than_a_run_has_are_refused(file, syntax):
+    path = file(np.zeros((10_001, 4, 4), np.uint8), EXACT[syntax])
+    with pytest.raises(UnsupportedDicomError, match="holds 10001 frames, expected 10000 at most"):
+        read_run(path)

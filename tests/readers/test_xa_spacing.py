@@ -113,3 +113,32 @@ def test_one_spacing_of_frames_that_agree():
 def test_users_value_must_be_positive(value):
     with pytest.raises(ValueError, match=r"must be between 0\.01 and 5 mm or None"):
         spacing(user_mm=value)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"imager_mm": (0.2, 0.3)},
+        {"pixel_mm": (0.2, 0.25)},
+        {"aspect": (3.0, 4.0)},
+        {"object_mm": (0.2, 0.3), "aspect": (1.0, 1.0)},
+    ],
+)
+@pytest.mark.parametrize("user_mm", [None, 0.25])
+def test_pixels_that_are_no_squares_have_no_size_in_mm_and_say_so(tags, user_mm):
+    found = spacing_at_patient(SpacingTags(**tags), user_mm=user_mm)
+    assert (found.value_mm, found.notes) == (None, ("anisotropic",))
+
+
+@pytest.mark.parametrize("aspect", [(1.0, 1.0), (512.0, 512.0), ()])
+def test_square_pixels_by_their_aspect_change_nothing(aspect):
+    assert spacing_at_patient(SpacingTags(aspect=aspect), user_mm=0.25).value_mm == 0.25
+    assert spacing_at_patient(SpacingTags(aspect=aspect)).notes == ()
+
+
+def test_an_aspect_that_a_spacing_contradicts_is_not_used():
+    assert spacing_at_patient(SpacingTags(object_mm=(0.2, 0.2), aspect=(3.0, 4.0))).value_mm == 0.2
+
+
+def test_an_aspect_that_is_none_is_noted():
+    assert spacing_at_patient(SpacingTags(aspect=(0.0, 1.0))).notes == ("pixel_aspect_ratio_invalid",)
