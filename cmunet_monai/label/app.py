@@ -30,13 +30,14 @@ from cmunet_monai.atomic import write_text_atomic
 from cmunet_monai.label.clicks import correct_mask
 from cmunet_monai.label.datastore import FrameDatastore
 from cmunet_monai.label.fine_tuning import fine_tune, read_history
-from cmunet_monai.label.planes import SUFFIXES, affine_of, is_nifti, read_planes
+from cmunet_monai.label.planes import SUFFIXES, affine_of, read_planes
 from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.segmenter import Segmenter, mask_of
 from cmunet_monai.label.uncertainty import border_entropy, choose_next
 from cmunet_monai.label.upload import write_mask_like
 from cmunet_monai.label.workspace import Workspace, check_id
 from cmunet_monai.notice import RESEARCH_USE
+from cmunet_monai.readers.nifti_file import is_nifti
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from filelock import FileLock
 from monailabel.datastore.local import LocalDatastore
 
 from cmunet_monai.atomic import write_text_atomic
-from cmunet_monai.label.planes import is_nifti
 from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.upload import check_mask, write_mask_like
 from cmunet_monai.label.workspace import check_id
+from cmunet_monai.readers.nifti_file import is_nifti
 
 logger = logging.getLogger(__name__)
 

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cmunet_monai.atomic import atomic_path, write_text_atomic
-from cmunet_monai.label.planes import is_nifti, plane_shape, read_planes
+from cmunet_monai.label.planes import read_planes
 from cmunet_monai.label.segmenter import WEIGHTS, Segmenter, mask_of
 from cmunet_monai.networks import file_digest
 from cmunet_monai.nifti import as_nifti
+from cmunet_monai.readers.label_file import read_label, read_label_of_frame
+from cmunet_monai.readers.nifti_file import is_nifti
 from cmunet_monai.workflow import run_workflow
 
 logger = logging.getLogger(__name__)
@@ -180,7 +182,7 @@ def mean_dice(segmenter: Segmenter, rows: Sequence[Row], folder: str | os.PathLi
     for row in rows:
         probabilities = segmenter.probabilities(Path(folder) / row["image"])
         mask = mask_of(probabilities, threshold=segmenter.threshold) > 0
-        found.append(dice(mask, read_planes(Path(folder) / row["label"]) > 0))
+        found.append(dice(mask, read_label(Path(folder) / row["label"]).classes > 0))
     return float(np.mean(found))
 
 
@@ -195,10 +197,9 @@ def _as_frames(rows: Sequence[Row], run: Path) -> list[dict[str, str]]:
     (run / "frames").mkdir(exist_ok=True)
     frames = []
     for row in rows:
-        count = plane_shape(row["image"])[2]
-        image, label = read_planes(row["image"]), read_planes(row["label"]) > 0
-        if image.shape != label.shape:
-            raise ValueError(f"{row['id']}: the label is {label.shape}, its frame {image.shape} (W, H, frames)")
+        image = read_planes(row["image"])
+        label = read_label_of_frame(row["label"], row["image"]).classes > 0
+        count = image.shape[2]
         for number in range(count):
             if count > 1 and not label[..., number].any():
                 continue

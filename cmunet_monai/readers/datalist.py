@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cmunet_monai.readers.frame_size import frame_size
+from cmunet_monai.readers.label_file import may_fit
 from cmunet_monai.readers.xa_spacing import is_spacing_mm
 
 
@@ -67,7 +68,7 @@ def _row(row: Any, where: str, dataset_dir: Path, labelled: bool) -> dict[str, A
     found = dict(row) | {key: str(dataset_dir / row[key]) for key in ("image", "label") if row.get(key)}
     if labelled:
         (width, height), expected = frame_size(found["label"]), frame_size(found["image"])
-        if (width, height) != expected:
+        if not may_fit(found["label"], found["image"]):
             raise ValueError(
                 f"{found['label']}: the label of {row.get('id', row['image'])} is {width} x {height} (width x height), "
                 f"its frame {expected[0]} x {expected[1]}: give the label at the frame's size"

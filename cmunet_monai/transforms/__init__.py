@@ -4,7 +4,9 @@ from cmunet_monai.transforms.bezier_intensity import RandBezierIntensityd
 from cmunet_monai.transforms.corner_inpaint import CornerInpaint, CornerInpaintd
 from cmunet_monai.transforms.frame_reader import FrameReader
 from cmunet_monai.transforms.join_views import JoinViewsd
+from cmunet_monai.transforms.label_reader import LabelReader
 from cmunet_monai.transforms.load_frame import LoadFramed
+from cmunet_monai.transforms.load_label import LoadLabeld
 from cmunet_monai.transforms.local_pixel_shuffle import RandLocalPixelShuffled
 from cmunet_monai.transforms.painting import RandPaintingd
 from cmunet_monai.transforms.paired_views import RandPairedViewsd
@@ -21,7 +23,9 @@ __all__ = [
     "CornerInpaintd",
     "FrameReader",
     "JoinViewsd",
+    "LabelReader",
     "LoadFramed",
+    "LoadLabeld",
     "RandBezierIntensityd",
     "RandLocalPixelShuffled",
     "RandPaintingd",
