@@ -42,6 +42,7 @@ class Training:
         replaced: whether the new weights took the place of the others, as only a higher Dice does.
         weights_sha256: of the weights that are used from now on.
         seconds: of the whole training.
+        left_out: ids of frames whose label is damaged or none of theirs.
     """
 
     training: int
@@ -54,6 +55,7 @@ class Training:
     replaced: bool
     weights_sha256: str
     seconds: float
+    left_out: tuple[str, ...] = ()
 
 
 def split_by_group(rows: Sequence[Row], *, share: float, seed: int = 0) -> tuple[list[Row], list[Row]]:
@@ -120,6 +122,7 @@ def fine_tune(
         raise ValueError(f"`learning_rate` must be positive, got {learning_rate}")
     begin = time.perf_counter()
     bundle, output = Path(bundle), Path(output)
+    rows, left_out = _with_whole_labels(rows)
     training, validation = split_by_group(rows, share=val_split, seed=seed)
     run = output / f"{len(read_history(output)):04d}"
     if run.exists():  # of an interrupted training
@@ -158,6 +161,7 @@ def fine_tune(
         replaced=replaced,
         weights_sha256=str(file_digest(weights)),
         seconds=round(time.perf_counter() - begin, 1),
+        left_out=tuple(left_out),
     )
     history = [*read_history(output), asdict(done)]
     write_text_atomic(output / "history.json", json.dumps(history, indent=1) + "\n")
@@ -190,6 +194,22 @@ def dice(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
     """Dice of two masks of one shape; 1 where both are empty."""
     total = int(mask.sum()) + int(reference.sum())
     return 2 * int((mask & reference).sum()) / total if total else 1.0
+
+
+def _with_whole_labels(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Rows whose label can be used, and the ids of the others, which are logged with their reason."""
+    whole: list[Row] = []
+    left_out: list[str] = []
+    for row in rows:
+        try:
+            read_label_of_frame(row["label"], row["image"])
+        except (OSError, ValueError) as error:
+            reason = str(error).replace(row["label"], Path(row["label"]).name)
+            logger.warning("%s is left out of training, its label cannot be used: %s", row["id"], reason)
+            left_out.append(row["id"])
+            continue
+        whole.append(row)
+    return whole, left_out
 
 
 def _as_frames(rows: Sequence[Row], run: Path) -> list[dict[str, str]]:

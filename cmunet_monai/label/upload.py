@@ -9,7 +9,7 @@ from PIL import Image
 
 from cmunet_monai.atomic import atomic_path
 from cmunet_monai.label.planes import suffix_of, write_nifti
-from cmunet_monai.readers.label_file import planes_shape, read_label_of_frame
+from cmunet_monai.readers.label_file import may_fit, planes_shape, read_label_of_frame
 from cmunet_monai.readers.nifti_file import is_nifti
 
 
@@ -28,7 +28,10 @@ def check_mask(label: str | os.PathLike[str], image: str | os.PathLike[str]) -> 
     try:
         suffix_of(label)
         shape, expected = planes_shape(label), planes_shape(image)
-        if sorted(shape) != sorted(expected):
+    except ValueError as error:
+        raise ValueError(f"the label cannot be read as PNG or NIfTI: {_without_path(error, label)}") from None
+    try:
+        if not may_fit(label, image) or shape[2] != expected[2]:
             raise ValueError(
                 f"the label must have the size of its image, {expected} (width, height, frames), got {shape}"
             )

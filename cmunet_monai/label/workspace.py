@@ -7,6 +7,7 @@ names from its working directory, and knows no pseudonyms. So it gets folders of
     NAME/         the bundle; training replaces its weights
     app/          main.py, and logs/ by MONAI Label
     empty/        the server's working directory
+    temporary/    uploads and masks under way; emptied at each start
     frames.json   id -> patient or group
     scores.json   id -> what active learning goes by
     training/     one folder a training
@@ -76,6 +77,10 @@ class Workspace:
         return self.root / "empty"
 
     @property
+    def temporary(self) -> Path:
+        return self.root / "temporary"
+
+    @property
     def scores(self) -> Path:
         return self.root / "scores.json"
 
@@ -135,6 +140,8 @@ def prepare_workspace(
     workspace = _prepare_bundle(root, Path(bundle))
     for folder in (workspace.frames, workspace.app, workspace.empty, workspace.training):
         folder.mkdir(exist_ok=True)
+    for unfinished in workspace.frames.rglob(".tmp-*"):  # of a server that was killed
+        unfinished.unlink()
     write_text_atomic(workspace.app / "main.py", MAIN)
     lost: dict[str, str] = {}
     known = _group_of_files(groups)

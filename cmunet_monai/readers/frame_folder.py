@@ -209,7 +209,7 @@ def run_rows(
     for path in tqdm(files, desc="choosing frames", unit="file", disable=None):
         place = path.relative_to(root).as_posix()
         file = pseudonyms.source(place)
-        originals[file] = str(path)
+        originals[file] = place
         try:
             run = read_run(path, require_xa=require_xa, spacing_mm=spacing_mm)
             with path.open("rb") as stream:
@@ -227,7 +227,7 @@ def run_rows(
             lost[file] = f"it cannot be read ({type(error).__name__})"
             continue
         if readable:
-            originals[name] = uid or str(path)  # a damaged copy does not stand for a whole one
+            originals[name] = uid or place  # a damaged copy does not stand for a whole one
         concerns = {"subtracted": run.subtracted, "burned_in_annotation": bool(run.burned_in_annotation)}
         for index in readable:
             spacing = run.frame_spacing[index] if run.frame_spacing else run.spacing
