@@ -33,7 +33,7 @@ def alone(path: str | os.PathLike[str], message: str | None, *, inherited: bool 
         return
     lock = FileLock(path)
     try:
-        lock.acquire(blocking=message is None)
+        lock.acquire(blocking=message is None, poll_interval=0.01)
     except Timeout:
         raise BlockingIOError(message) from None
     try:

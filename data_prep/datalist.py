@@ -137,7 +137,7 @@ def read_json_object(path: Path) -> tuple[dict[str, Any], str]:
     content = path.read_bytes()
     try:
         document = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not valid JSON, perhaps cut off in copying ({error}; {len(content)} bytes): fetch it again"
         ) from error

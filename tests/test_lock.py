@@ -53,7 +53,7 @@ def test_the_lock_is_given_back_after_an_error(tmp_path):
 def test_what_needs_no_posix_is_imported_where_its_modules_are_missing():
     code = """
 import sys
-for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+for name in ("fcntl", "resource", "termios"):
     sys.modules[name] = None
 import cmunet_monai.pseudonyms, cmunet_monai.study.runner, cmunet_monai.label.doctor, cmunet_monai.handover.verify
 import cmunet_monai.readers.frame_folder, data_prep.ingestion.archive, data_prep.ingestion.pool, data_prep.dicom

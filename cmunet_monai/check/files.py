@@ -184,6 +184,9 @@ def _read_lists(file: Path, problems: list[str]) -> dict[str, list[Any]] | None:
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{file}: {error}")
         return None
+    except RecursionError:
+        problems.append(f"{file}: not valid JSON: nested too deep")
+        return None
     if not isinstance(content, dict):
         problems.append(f"{file}: must hold a dictionary of lists, got a {type(content).__name__}")
         return None

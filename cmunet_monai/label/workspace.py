@@ -281,7 +281,10 @@ def _group_of_files(datalist: str | os.PathLike[str] | None) -> dict[tuple[str, 
         return {}
     if not Path(datalist).is_file():
         raise FileNotFoundError(f"no data list at {datalist}")
-    lists = json.loads(Path(datalist).read_text(encoding="utf-8"))
+    try:
+        lists = json.loads(Path(datalist).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{datalist} is not valid JSON (cut, or nested too deep?): {error}") from None
     if not isinstance(lists, dict):
         raise ValueError(f"{datalist} is no data list: a JSON object of lists is expected")
     rows = [row for rows in lists.values() if isinstance(rows, list) for row in rows if isinstance(row, dict)]

@@ -41,8 +41,8 @@ def load_rows(
         raise FileNotFoundError(f"no data list at {path}")
     try:
         lists = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON (cut?): {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON (cut, or nested too deep?): {error}") from error
     if not isinstance(lists, dict):
         raise ValueError(f"{path} must hold a JSON object with lists of rows, got {type(lists).__name__}")
     rows = lists.get(split)

@@ -34,7 +34,15 @@ from cmunet_monai.readers import list_frames
 SECONDS = 10
 EXCEPTION = re.compile(r"\b[A-Z]\w*(Error|Exception|Warning)\b|Traceback|NoneType|object is not|unpack requires")
 SIDE = 40
-OTHERS = (b"", b"%!PS-Adobe-3.0 EPSF-3.0\n{ } loop\n", b"II*\0", b"\xff\xd8\xff\xe0", b"GIF89a", b"import os\n", b"\0" * 99)
+OTHERS = (
+    b"",
+    b"%!PS-Adobe-3.0 EPSF-3.0\n{ } loop\n",
+    b"II*\0",
+    b"\xff\xd8\xff\xe0",
+    b"GIF89a",
+    b"import os\n",
+    b"\0" * 99,
+)
 NUMBERS = (0, 1, -1, 127, 255, 2**15 - 1, -(2**15), 2**31 - 1, -(2**31))
 ZEROS, PACKED_ZEROS = zlib.compress(bytes(2**26), 1), gzip.compress(bytes(2**26), 1)
 REALS = (0.0, -1.0, 1e9, 3e38, float("inf"), float("nan"))
@@ -142,7 +150,9 @@ def another_field(content: bytes, rng: np.random.Generator) -> bytes:
         fields = [(16 + 8 * n, "q") for n in range(8)] + [(12, "h"), (14, "h"), (168, "q"), (344, "i"), (348, "i")]
         fields += [(place, "d") for place in (104, 112, 176, 184, 352, 400, 424)]
     place, kind = fields[int(rng.integers(len(fields)))]
-    least, most = {"h": (-(2**15), 2**15 - 1), "b": (-128, 127), "i": (-(2**31), 2**31 - 1)}.get(kind, (-(2**62), 2**62))
+    least, most = {"h": (-(2**15), 2**15 - 1), "b": (-128, 127), "i": (-(2**31), 2**31 - 1)}.get(
+        kind, (-(2**62), 2**62)
+    )
     value = REALS[int(rng.integers(len(REALS)))] if kind in "fd" else NUMBERS[int(rng.integers(len(NUMBERS)))]
     struct.pack_into(f"<{kind}", changed, place, value if kind in "fd" else min(max(value, least), most))
     return bytes(changed)
