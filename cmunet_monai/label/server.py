@@ -42,6 +42,8 @@ def serve(workspace: Workspace, *, host: str, port: int, token: str | None) -> N
 
 def _serve(workspace: Workspace, *, host: str, port: int, token: str | None) -> None:
     os.chdir(workspace.empty)
+    for unfinished in workspace.frames.rglob(".tmp-*"):  # of a server that was killed
+        unfinished.unlink()
     shutil.rmtree(workspace.temporary, ignore_errors=True)
     workspace.temporary.mkdir()
     tempfile.tempdir = str(workspace.temporary)

@@ -140,8 +140,6 @@ def prepare_workspace(
     workspace = _prepare_bundle(root, Path(bundle))
     for folder in (workspace.frames, workspace.app, workspace.empty, workspace.training):
         folder.mkdir(exist_ok=True)
-    for unfinished in workspace.frames.rglob(".tmp-*"):  # of a server that was killed
-        unfinished.unlink()
     write_text_atomic(workspace.app / "main.py", MAIN)
     lost: dict[str, str] = {}
     known = _group_of_files(groups)

@@ -81,8 +81,9 @@ def read_nifti(path: str | os.PathLike[str], *, max_values: int | None = None) -
         raise ValueError(f"it is cut: it ends after {len(content)} of {head.start + head.size} bytes")
     kind = nibabel.Nifti1Image if head.version == 1 else nibabel.Nifti2Image
     try:
-        image = kind.from_bytes(content[: head.start + head.size])
-        affine = np.asarray(image.affine)
+        with np.errstate(all="ignore"):
+            image = kind.from_bytes(content[: head.start + head.size])
+            affine = np.asarray(image.affine)
     except Exception:  # nibabel raises many kinds on a damaged header
         raise ValueError("its header is damaged") from None
     if not np.isfinite(affine).all():
