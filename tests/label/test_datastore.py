@@ -117,9 +117,10 @@ def test_no_answer_of_the_registry_names_a_path(store, tmp_path):
 def test_a_damaged_registry_is_kept_aside_and_a_whole_one_stays(tmp_path, caplog):
     registry = tmp_path / REGISTRY
     set_damaged_registry_aside(tmp_path)
-    registry.write_text('{"objects": {}}')
+    whole = '{"name": "x", "description": "", "objects": {}}'
+    registry.write_text(whole)
     set_damaged_registry_aside(tmp_path)
-    assert registry.read_text() == '{"objects": {}}'
+    assert registry.read_text() == whole
     registry.write_text('{"objects": ')
     with caplog.at_level(logging.WARNING):
         set_damaged_registry_aside(tmp_path)
