@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Training:
     replaced: bool
     weights_sha256: str
     seconds: float
-    left_out: tuple[str, ...] = ()
+    left_out: list[str] = field(default_factory=list)
 
 
 def split_by_group(rows: Sequence[Row], *, share: float, seed: int = 0) -> tuple[list[Row], list[Row]]:
@@ -122,7 +122,7 @@ def fine_tune(
         raise ValueError(f"`learning_rate` must be positive, got {learning_rate}")
     begin = time.perf_counter()
     bundle, output = Path(bundle), Path(output)
-    rows, left_out = _with_whole_labels(rows)
+    rows, left_out = with_whole_labels(rows)
     training, validation = split_by_group(rows, share=val_split, seed=seed)
     run = output / f"{len(read_history(output)):04d}"
     if run.exists():  # of an interrupted training
@@ -161,7 +161,7 @@ def fine_tune(
         replaced=replaced,
         weights_sha256=str(file_digest(weights)),
         seconds=round(time.perf_counter() - begin, 1),
-        left_out=tuple(left_out),
+        left_out=left_out,
     )
     history = [*read_history(output), asdict(done)]
     write_text_atomic(output / "history.json", json.dumps(history, indent=1) + "\n")
@@ -196,7 +196,7 @@ def dice(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
     return 2 * int((mask & reference).sum()) / total if total else 1.0
 
 
-def _with_whole_labels(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+def with_whole_labels(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """Rows whose label can be used, and the ids of the others, which are logged with their reason."""
     whole: list[Row] = []
     left_out: list[str] = []
