@@ -59,7 +59,7 @@ SEGMENTATION := bundles/coronary_xa_segmentation
 PRETRAINING_EPOCHS ?= 4
 PAINTING_EPOCHS ?= 25
 FINETUNING_EPOCHS ?= 30
-RUN := $(VENV_PYTHON) -m monai.bundle run
+RUN := $(VENV_PYTHON) -m cmunet_monai.quiet monai.bundle run
 CHECK := $(VENV_PYTHON) -m cmunet_monai check
 DEMO_DATA = --dataset_dir $(DEMO)/data --datalist $(DEMO)/splits/final.json
 segmentation = --bundle_root $(SEGMENTATION) --config_file $(SEGMENTATION)/configs/$(1).json
@@ -150,8 +150,9 @@ bench: $(READY)  ## Print speed and memory, side by side with reference implemen
 	@set -e; for script in tests/benchmarks/bench_*.py; do \
 	    echo; echo "== $$script"; $(VENV_PYTHON) "$$script"; done
 
-fuzz: $(READY)  ## Ingest 5,000 damaged DICOM files
+fuzz: $(READY)  ## Ingest 5,000 damaged DICOM files, read 2,000 damaged frames and labels
 	$(VENV_PYTHON) tests/fuzz/fuzz_dicom.py
+	$(VENV_PYTHON) tests/fuzz/fuzz_frames.py
 
 # The label server -----------------------------------------------------------------------------------------------------
 # An environment of its own, .venv-label, since MONAI Label needs numpy 1 and pydicom 2. Nothing chooses its dependencies

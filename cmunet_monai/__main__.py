@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from cmunet_monai.quiet import quiet
+
 # verb -> (module whose `main(argv)` returns the exit code, what it does)
 VERBS = {
     "predict": ("cmunet_monai.prediction.command", "find and measure the arteries in XA DICOM, NIfTI and PNG frames"),
@@ -52,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if verb == "predict":  # torch is not imported yet: its threads shall leave the cores to reading and writing
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    quiet()
     try:
         return int(importlib.import_module(VERBS[verb][0]).main(rest))
     except (OSError, ValueError, RuntimeError) as error:

@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +20,8 @@ from pathlib import Path
 from pydicom.uid import UID
 
 from cmunet_monai.atomic import write_csv_atomic
+from cmunet_monai.file_modes import others_can_read
+from cmunet_monai.lock import alone
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +61,14 @@ class Pseudonyms:
             raise ValueError(f"the key {path} is a folder: name a file")
         if not path.exists():
             try:
-                _write_key(path)
+                with alone(_lock_file(path), None):  # several processes may start at once
+                    if not path.exists():
+                        _write_key(path)
+                        logger.info("made a new key at %s", path)
             except PermissionError:
                 raise PermissionError(f"no key can be written to {path}: name another file with --key") from None
-            logger.info("made a new key at %s", path)
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
+        if others_can_read(path):
+            mode = stat.S_IMODE(path.stat().st_mode)
             raise ValueError(f"the key {path} can be read by others (mode {mode:o}): chmod 600 it")
         text = path.read_text(encoding="ascii", errors="replace").strip()
         try:
@@ -122,10 +127,23 @@ def shifted_date(text: str, days: int) -> str | None:
 
 
 def _write_key(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(KEY_BYTES) + "\n")
+    """Whole, before anybody can see it."""
+    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)  # with mode 600
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(KEY_BYTES) + "\n")
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _lock_file(key_file: Path) -> Path:
+    return key_file.with_name(f".{key_file.name}.lock")
+
+
+def lock_file(pseudonyms: Pseudonyms) -> Path:
+    """Where processes with one key wait for each other: beside it, an empty file."""
+    return _lock_file(pseudonyms.key_file)
 
 
 def map_file(pseudonyms: Pseudonyms) -> Path:
@@ -140,19 +158,25 @@ def write_map(pseudonyms: Pseudonyms, originals: Mapping[str, str]) -> Path:
         originals: pseudonym -> what it stands for. What a spreadsheet would take for a formula gets `'` in front.
     """
     path = map_file(pseudonyms)
-    known: dict[str, str] = {}
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            known = {row["pseudonym"]: row["original"] for row in csv.DictReader(file)}
-    merged = known | {name: _as_cell(text) for name, text in originals.items()}
-    if merged == known:
+    new = {name: _as_cell(text) for name, text in originals.items()}
+    known = _read_map(path)
+    if known | new == known:
         return path
-    previous = os.umask(0o077)
-    try:
-        write_csv_atomic(path, [{"pseudonym": name, "original": merged[name]} for name in sorted(merged)])
-    finally:
-        os.umask(previous)
+    with alone(lock_file(pseudonyms), None):  # what another process has added meanwhile stays
+        merged = _read_map(path) | new
+        previous = os.umask(0o077)
+        try:
+            write_csv_atomic(path, [{"pseudonym": name, "original": merged[name]} for name in sorted(merged)])
+        finally:
+            os.umask(previous)
     return path
+
+
+def _read_map(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["pseudonym"]: row["original"] for row in csv.DictReader(file)}
 
 
 def _as_cell(text: str) -> str:

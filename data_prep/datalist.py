@@ -3,37 +3,23 @@
 import hashlib
 import json
 import os
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, SpatialImage
-from numpy.typing import NDArray
 from PIL import Image
 
 from cmunet_monai.atomic import write_text_atomic
 from cmunet_monai.readers import frame_size
+from cmunet_monai.readers.label_file import may_fit, read_label_of_frame
+from cmunet_monai.readers.nifti_file import is_nifti, read_nifti
+from cmunet_monai.readers.picture_file import read_picture
 from cmunet_monai.readers.xa_spacing import is_spacing_mm
 
 LIST_NAMES = ("pretraining", "training", "validation", "test")
 _ROW_KEYS = ("id", "image", "label", "group", "patient_id", "spacing_mm", "spacing_source")
-# Damaged PNG chunks are a SyntaxError to Pillow; zlib's and nibabel's own errors derive from Exception only.
-_DAMAGED_FILE_ERRORS = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    zlib.error,
-    Image.DecompressionBombError,
-    ImageFileError,
-    HeaderDataError,
-)
 
 
 @dataclass(frozen=True)
@@ -151,7 +137,7 @@ def read_json_object(path: Path) -> tuple[dict[str, Any], str]:
     content = path.read_bytes()
     try:
         document = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not valid JSON, perhaps cut off in copying ({error}; {len(content)} bytes): fetch it again"
         ) from error
@@ -169,9 +155,10 @@ def load_image(path: Path) -> Image.Image:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
-    with _naming(path), Image.open(path) as image:
-        image.load()
-        return image
+    try:
+        return read_picture(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is truncated or damaged ({error}): fetch it again") from error
 
 
 def join_faults(faults: list[str], limit: int = 10) -> str:
@@ -247,12 +234,12 @@ def _check_files(row: Row, dataset_dir: Path, deep: bool) -> None:
         return
     label = dataset_dir / row.label
     label_size = _size_px(label, row.id)
-    if label_size != image_size:
+    if not may_fit(label, image):
         raise ValueError(
             f"{label}: label of {row.id} is {_times(label_size)} (width x height), expected {_times(image_size)}, "
             f"the size of its image {row.image}"
         )
-    if deep and not np.any(_decode(label)):
+    if deep and not read_label_of_frame(label, image).classes.any():
         raise ValueError(f"{label}: label of {row.id} has no foreground pixel")
 
 
@@ -262,31 +249,14 @@ def _size_px(path: Path, row_id: str) -> tuple[int, int]:
     return frame_size(path)
 
 
-def _decode(path: Path) -> NDArray[np.generic]:
-    if not _is_nifti(path):
-        return np.asarray(load_image(path))
-    with _naming(path):
-        return np.asarray(_open_nifti(path).dataobj)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn whatever Pillow and nibabel raise on a damaged file into an error that names it."""
+def _decode(path: Path) -> None:
+    if not is_nifti(path):
+        load_image(path)
+        return
     try:
-        yield
-    except _DAMAGED_FILE_ERRORS as error:
+        np.asarray(read_nifti(path).dataobj)
+    except ValueError as error:
         raise ValueError(f"{path} is truncated or damaged ({error}): fetch it again") from error
-
-
-def _open_nifti(path: Path) -> SpatialImage:
-    image = nibabel.load(path)
-    if not isinstance(image, SpatialImage):
-        raise ValueError(f"a {type(image).__name__} holds no pixels")
-    return image
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.endswith((".nii", ".nii.gz"))
 
 
 def _times(size: tuple[int, ...]) -> str:

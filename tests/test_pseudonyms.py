@@ -5,6 +5,8 @@ import hashlib
 import hmac
 import re
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -124,3 +126,63 @@ def test_a_key_that_cannot_be_written_names_the_option(tmp_path, monkeypatch):
     monkeypatch.setattr("cmunet_monai.pseudonyms._write_key", refuse)
     with pytest.raises(PermissionError, match=r"no key can be written to .*locked\.key: name another file with --key"):
         Pseudonyms.open(tmp_path / "locked.key", output=tmp_path / "out")
+
+
+# Several processes ----------------------------------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from cmunet_monai.pseudonyms import Pseudonyms, write_map
+names = Pseudonyms.open(sys.argv[1], output=sys.argv[2])
+sys.stdin.read()
+for number in range(int(sys.argv[4])):
+    write_map(names, {f"{sys.argv[3]}{number:03d}": str(number)})
+print(names.key.hex())
+"""
+
+
+def several(folder, count, entries):
+    """The keys that so many processes, started at once, have used."""
+    words = [str(folder / "key"), str(folder / "data")]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, *words, chr(ord("a") + number), str(entries)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for number in range(count)
+    ]  # fmt: skip
+    for process in running:
+        process.stdin.close()
+    return [process.stdout.read().strip() for process in running if process.wait() == 0]
+
+
+def test_two_processes_with_one_key_lose_no_entry_of_the_map(tmp_path):
+    """Two of 400 entries each, one write an entry."""
+    assert len(set(several(tmp_path, 2, 400))) == 1
+    with (tmp_path / "key.map.csv").open(newline="") as file:
+        found = [row["pseudonym"] for row in csv.DictReader(file)]
+    assert found == [f"{name}{number:03d}" for name in "ab" for number in range(400)]
+
+
+def test_six_first_starts_at_once_make_one_key(tmp_path):
+    keys = several(tmp_path, 6, 1)
+    assert len(keys) == 6
+    assert set(keys) == {(tmp_path / "key").read_text().strip()}
+
+
+def test_a_key_is_read_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "secret").mkdir()
+    names = Pseudonyms.open(tmp_path / "secret" / "key", output=tmp_path / "data")
+    write_map(names, {"P1": "x"})
+    before = sorted(path.name for path in (tmp_path / "secret").iterdir())
+    assert before == [".key.lock", "key", "key.map.csv"]
+    (tmp_path / "secret" / ".key.lock").unlink()
+    again = Pseudonyms.open(tmp_path / "secret" / "key", output=tmp_path / "data")
+    write_map(again, {"P1": "x"})
+    assert not (tmp_path / "secret" / ".key.lock").exists()
+
+
+def test_on_windows_a_mode_does_not_tell_who_can_read_a_key(names, tmp_path, monkeypatch):
+    names.key_file.chmod(0o644)
+    monkeypatch.setattr("cmunet_monai.file_modes.sys.platform", "win32")
+    assert Pseudonyms.open(names.key_file, output=tmp_path / "data").key == names.key

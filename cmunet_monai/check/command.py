@@ -10,7 +10,8 @@ usage: python -m cmunet_monai check --bundle_root B --config_file "['TRAIN.json'
 Takes the arguments of `python -m monai.bundle run`, and names every mistake that can be seen before the run:
 unknown override and overlay ids (MONAI ignores them in silence) with the nearest right one, files that are not
 valid JSON, references to nothing, targets that cannot be imported, arguments that they do not take, missing
-packages and files, lists that are empty, overlap or lack labels. Nothing is trained and nothing is written.
+packages and files, lists that are empty, overlap or lack labels, labels that cannot be read or mean two things.
+Labels with far more or less vessel than the others are noted. Nothing is trained and nothing is written.
 
 It imports the modules that the config names, as a run does: check and run only bundles that you trust.
 
@@ -30,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
     files = " + ".join(Path(name).name for name in arguments.config_files)
     for problem in report.problems:
         print(f"error: {problem}", file=sys.stderr)
+    for remark in report.remarks:
+        print(f"note: {remark}", file=sys.stderr)
     if report.problems:
         print(f"{files}: {len(report.problems)} problem(s), not ready to run", file=sys.stderr)
         return 2

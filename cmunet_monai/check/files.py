@@ -16,10 +16,12 @@ from monai.transforms import LoadImaged
 
 from cmunet_monai.check.components import Call
 from cmunet_monai.check.config import MergedConfig
+from cmunet_monai.check.labels import check_labels
 from cmunet_monai.check.names import show_id, some, suggestion
 from cmunet_monai.check.values import NotPlain, plain_value
 from cmunet_monai.readers import list_frames, load_rows
 from cmunet_monai.readers.frame_folder import find_frames, unless_around
+from cmunet_monai.transforms import LoadLabeld
 
 LISTS = ("pretraining", "training", "validation", "test")
 # what reads a list -> its arguments for the file, the name of the list, and the folder that paths start from
@@ -40,8 +42,14 @@ class ListUse:
     where: str
 
 
-def check_files(config: MergedConfig, calls: Iterable[Call]) -> dict[str, int]:
-    """Name what is missing, unreadable, empty or in two lists; return the number of rows of each list in use."""
+def check_files(config: MergedConfig, calls: Iterable[Call], remarks: list[str]) -> dict[str, int]:
+    """Name what is missing, unreadable, empty or in two lists; return the number of rows of each list in use.
+
+    Args:
+        config: gets the mistakes.
+        calls: of the components.
+        remarks: gets what a person should look at, though the run can start.
+    """
     calls = list(calls)
     problems: list[str] = list(_check_paths(config))
     problems += _check_checkpoints(config, calls)
@@ -53,6 +61,7 @@ def check_files(config: MergedConfig, calls: Iterable[Call]) -> dict[str, int]:
             contents[use.file] = _read_lists(use.file, problems)
             problems += _overlaps(use.file, contents[use.file] or {})
     with_labels = _loads_labels(config, calls)
+    problems += _labels_as_frames(config, calls)
     optional = _lists_that_may_be_empty(config)
     counts = {}
     for use in dict.fromkeys(uses):
@@ -66,6 +75,10 @@ def check_files(config: MergedConfig, calls: Iterable[Call]) -> dict[str, int]:
                 with_labels=with_labels and use.name != "pretraining",
                 may_be_empty=use.where in optional,
             )
+            if with_labels and use.name != "pretraining":
+                wrong, outliers = check_labels(rows or [], use.base_dir, where=f"{use.file}: list `{use.name}`")
+                problems += wrong
+                remarks += outliers
             counts[use.name] = len(rows or [])
             problems += _too_few_for_a_batch(config, calls, use, len(rows or []))
     config.problems += dict.fromkeys(problems)
@@ -169,6 +182,9 @@ def _read_lists(file: Path, problems: list[str]) -> dict[str, list[Any]] | None:
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{file}: {error}")
         return None
+    except RecursionError:
+        problems.append(f"{file}: not valid JSON: nested too deep")
+        return None
     if not isinstance(content, dict):
         problems.append(f"{file}: must hold a dictionary of lists, got a {type(content).__name__}")
         return None
@@ -223,7 +239,7 @@ def _check_list(
 def _loads_labels(config: MergedConfig, calls: Iterable[Call]) -> bool:
     """Whether some transform of the config loads `label`, and does not allow that it is missing."""
     for call in calls:
-        if call.function is LoadImaged:
+        if call.function in (LoadImaged, LoadLabeld):
             try:
                 keys = plain_value(config.parser, call.arguments.get("keys"))
                 optional = plain_value(config.parser, call.arguments.get("allow_missing_keys", False))
@@ -232,6 +248,22 @@ def _loads_labels(config: MergedConfig, calls: Iterable[Call]) -> bool:
             if "label" in ([keys] if isinstance(keys, str) else keys or []) and not optional:
                 return True
     return False
+
+
+def _labels_as_frames(config: MergedConfig, calls: Iterable[Call]) -> Iterator[str]:
+    """Where labels are loaded by the reader of frames, which turns colours and palettes into luminance."""
+    for call in calls:
+        if call.function is LoadImaged:
+            try:
+                keys = plain_value(config.parser, call.arguments.get("keys"))
+                reader = plain_value(config.parser, call.arguments.get("reader"))
+            except NotPlain:
+                continue
+            if "label" in ([keys] if isinstance(keys, str) else keys or []) and str(reader).endswith("FrameReader"):
+                yield (
+                    f"`{show_id(call.where)}`: `label` is loaded by FrameReader, which is for frames and turns colours "
+                    "and palettes into luminance: load it by cmunet_monai.transforms.LoadLabeld after the image"
+                )
 
 
 def _lists_that_may_be_empty(config: MergedConfig) -> set[str]:

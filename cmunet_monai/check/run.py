@@ -25,18 +25,20 @@ class Report:
         problems: one sentence each, naming the wrong word or file; empty where the run can start.
         components: how many components were looked up.
         rows: number of rows of each list that the run reads.
+        remarks: one sentence each, what a person should look at before the run.
     """
 
     problems: tuple[str, ...]
     components: int = 0
     rows: dict[str, int] | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def check_run(arguments: RunArguments) -> Report:
     """Find every mistake in a bundle run that can be seen without running it.
 
-    Reads config files, metadata, the data list and folder entries, and imports the modules that the config names.
-    Nothing is instantiated, and of the `$` expressions only those that join paths and the like are evaluated.
+    Reads config files, metadata, the data list, its labels and folder entries, and imports the modules that the config
+    names. Nothing is instantiated, and of the `$` expressions only those that join paths and the like are evaluated.
     """
     config = MergedConfig(arguments)
     config.problems[:0] = arguments.problems
@@ -48,9 +50,10 @@ def check_run(arguments: RunArguments) -> Report:
     with _importable(_bundle_folder(arguments)):
         calls = check_components(config)
     config.problems += check_packages(config.parser.get(ConfigParser.meta_key) or {})
-    rows = check_files(config, calls)
+    remarks: list[str] = []
+    rows = check_files(config, calls, remarks)
     components = sum(ConfigComponent.is_instantiable(value) for _, value in config.items())
-    return Report(tuple(dict.fromkeys(config.problems)), components, rows)
+    return Report(tuple(dict.fromkeys(config.problems)), components, rows, tuple(dict.fromkeys(remarks)))
 
 
 def _bundle_folder(arguments: RunArguments) -> Path:

@@ -17,6 +17,7 @@ from cmunet_monai.handover.release import BundleFiles
 from cmunet_monai.handover.strict_json import read_json
 
 MIN_SIDE, MAX_SIDE = 16, 4096
+MAX_VALUES = 2**28  # in the largest array between two layers: 2048 x 2048 pixels of 64 channels, 1 GiB
 MAX_DIFFERENCES = 8
 _NUMBERS = re.compile(r"\[\n +(-?\d[-+\d.e, \n]*?)\n *\]")  # a list of numbers; texts have no line breaks in JSON
 
@@ -74,6 +75,21 @@ def image_size_of(value: Any) -> tuple[int, int]:
     if not good or not all(MIN_SIDE <= side <= MAX_SIDE for side in value):
         raise Refused(f"`image_size` must be two whole numbers from {MIN_SIDE} to {MAX_SIDE}, got {quoted(value)}")
     return (value[0], value[1])
+
+
+def check_extent(network: Network) -> None:
+    """Hold the product of channels and image size to what a test frame can be run with.
+
+    Raises:
+        Refused: where an array between two layers would be larger than MAX_VALUES.
+    """
+    pixels = network.image_size[0] * network.image_size[1]
+    values = max(pixels // 4**stage * channels for stage, channels in enumerate(network.channels))
+    if values > MAX_VALUES:
+        raise Refused(
+            f"`channels` {list(network.channels)} with `image_size` {list(network.image_size)} need arrays of {values} "
+            f"values, where {MAX_VALUES} are allowed: a smaller image size, or fewer channels"
+        )
 
 
 def eval_metrics_of(value: Any) -> dict[str, float | int | None]:

@@ -15,7 +15,7 @@ from cmunet_monai.atomic import atomic_path
 from cmunet_monai.handover import layout, signature
 from cmunet_monai.handover.archive import write_archive
 from cmunet_monai.handover.card import card_text
-from cmunet_monai.handover.configs import Network, config_texts, image_size_of, json_text, metadata_text
+from cmunet_monai.handover.configs import Network, check_extent, config_texts, image_size_of, json_text, metadata_text
 from cmunet_monai.handover.pictures import plain_picture
 from cmunet_monai.handover.refused import Refused
 from cmunet_monai.handover.release import REGENERATE, Release, this_release
@@ -78,6 +78,10 @@ def build_package(
     channels, digest = _read_weights(weights)
     sidecar = _sidecar(weights, channels, digest)
     network = Network(channels, _choose_image_size(image_size, sidecar, release, bundle.name))
+    try:
+        check_extent(network)
+    except Refused as error:
+        raise ValueError(f"{weights}: {error} (--image-size)") from None
     measured = _measured(evaluation, network, digest) if evaluation is not None else {}
     files = _bundle_files(bundle, release, network, measured)
     files |= {layout.WEIGHTS: weights, layout.SIDECAR: json_text(sidecar)}

@@ -10,7 +10,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from cmunet_monai.handover.refused import Refused
 
@@ -106,20 +105,15 @@ def _check_png(content: bytes) -> tuple[int, int]:
 
 
 def _plain_nifti(path: Path) -> bytes:
-    import nibabel
     import numpy as np
 
     from cmunet_monai.nifti import with_geometry_of
+    from cmunet_monai.readers.nifti_file import read_nifti
 
     try:
-        source: Any = nibabel.load(path)
-        shape = tuple(source.shape)
-        if math.prod(shape) > MAX_SIDE**2:
-            raise Refused(f"{shape} pixels, more than {MAX_SIDE} x {MAX_SIDE}")
+        source = read_nifti(path, max_values=MAX_SIDE**2)
         return bytes(with_geometry_of(source, np.asarray(source.dataobj)).to_bytes())
-    except Refused:
-        raise
-    except Exception as error:  # nibabel and gzip raise many kinds, few of which name the file
+    except ValueError as error:
         raise Refused(f"cannot be read as NIfTI: {error}") from error
 
 

@@ -13,6 +13,21 @@ import cmunet_monai
 from cmunet_monai.bundle import Config, run_arguments
 
 TIMEOUT_SECONDS = 1800
+MEMORY_BYTES = 8 * 2**30
+# as `python -m`, with a bound on what it may take for itself; Windows has none
+_BOUNDED = """
+import runpy, sys
+limit, module = sys.argv[1:3]
+del sys.argv[1:3]
+try:
+    import resource
+except ImportError:
+    pass
+else:
+    least = [int(limit), *(limit for limit in resource.getrlimit(resource.RLIMIT_DATA) if limit > 0)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(least), min(least)))
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
 # What decides the pixels of a mask, beside the processor
 _PACKAGES = ("monai", "nibabel", "numpy", "opencv-python-headless", "pillow", "scikit-image", "scipy", "torch")
 
@@ -58,7 +73,7 @@ def segment_frame(bundle: Path, frame: Path, folder: Path) -> Path:
 
 
 def run_module(words: list[str], folder: Path, what: str) -> None:
-    """`python -m WORDS` in `folder`, which Python does not import from.
+    """`python -m WORDS` in `folder`, which Python does not import from, with 8 GiB of memory at most.
 
     Raises:
         RuntimeError: where it fails or takes more than half an hour.
@@ -67,7 +82,7 @@ def run_module(words: list[str], folder: Path, what: str) -> None:
     installed = here.name in ("site-packages", "dist-packages")  # where Python looks anyway, after its own library
     path = os.pathsep.join(filter(None, ["" if installed else str(here), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-P", "-m", *words]
+    command = [sys.executable, "-P", "-c", _BOUNDED, str(MEMORY_BYTES), *words]
     try:
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False

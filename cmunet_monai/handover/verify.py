@@ -19,6 +19,7 @@ from cmunet_monai.handover.card import card_text
 from cmunet_monai.handover.configs import (
     Network,
     check_configs,
+    check_extent,
     differences,
     eval_metrics_of,
     image_size_of,
@@ -300,6 +301,7 @@ class _Judgement:
             if "image_size" in sidecar and image_size_of(sidecar["image_size"]) != image_size:
                 stated = sidecar["image_size"]
                 self._refuse(layout.INFERENCE, f"`image_size` is {list(image_size)}, and that of the weights {stated}")
+            check_extent(Network(channels, image_size))
         except Refused as error:
             self._refuse(layout.INFERENCE, error)
             return None

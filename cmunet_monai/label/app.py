@@ -30,13 +30,14 @@ from cmunet_monai.atomic import write_text_atomic
 from cmunet_monai.label.clicks import correct_mask
 from cmunet_monai.label.datastore import FrameDatastore
 from cmunet_monai.label.fine_tuning import fine_tune, read_history
-from cmunet_monai.label.planes import SUFFIXES, affine_of, is_nifti, read_planes
+from cmunet_monai.label.planes import SUFFIXES, affine_of, read_planes
 from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.segmenter import Segmenter, mask_of
 from cmunet_monai.label.uncertainty import border_entropy, choose_next
 from cmunet_monai.label.upload import write_mask_like
 from cmunet_monai.label.workspace import Workspace, check_id
 from cmunet_monai.notice import RESEARCH_USE
+from cmunet_monai.readers.nifti_file import is_nifti
 
 logger = logging.getLogger(__name__)
 
@@ -215,10 +216,14 @@ def write_result(mask: NDArray[np.uint8], image: Path, request: Request) -> Path
         )
     descriptor, name = tempfile.mkstemp(suffix=str(suffix))
     os.close(descriptor)
-    if suffix == ".nrrd":
-        write_nrrd(mask, name, affine=affine_of(image))
-    else:
-        write_mask_like(mask, name, image=image)
+    try:
+        if suffix == ".nrrd":
+            write_nrrd(mask, name, affine=affine_of(image))
+        else:
+            write_mask_like(mask, name, image=image)
+    except BaseException:
+        Path(name).unlink()
+        raise
     return Path(name)
 
 
@@ -247,6 +252,8 @@ class EachInfer(BatchInferTask):
     ) -> dict[str, dict[str, Any]]:
         names = sorted(self.get_images(request, datastore))
         limit = int(number_of(request, "max_batch_size", 0))
+        if limit < 0:
+            raise RequestRefusedError(f"`max_batch_size` must be 0 (all) or more, got {limit}")
         results: dict[str, dict[str, Any]] = {}
         for name in names[: limit or None]:
             single = {**request, "image": name, "save_label": True, "label_tag": request.get("label_tag", "original")}
@@ -296,9 +303,17 @@ class BorderEntropyScoring(ScoringMethod):
 
 
 def read_scores(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Of each frame; none where the file is not there or damaged: they are made anew then."""
     if not workspace.scores.is_file():
         return {}
-    return dict(json.loads(workspace.scores.read_text(encoding="utf-8")))
+    try:
+        found = json.loads(workspace.scores.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(facts, dict) for facts in found.values()):
+        logger.warning("%s is damaged: all frames are scored anew", workspace.scores.name)
+        return {}
+    return found
 
 
 def write_scores(workspace: Workspace, scores: Mapping[str, Any]) -> None:
@@ -432,7 +447,8 @@ class LabelApp(MONAILabelApp):
                     request["image"], path, check_id(tag, what="label_tag"), {"params": facts}
                 )
             except ValueError as error:
-                raise RequestRefusedError(str(error)) from None
+                Path(path).unlink(missing_ok=True)
+                raise error if isinstance(error, RequestRefusedError) else RequestRefusedError(str(error)) from None
         return result
 
     def next_sample(self, request: Request) -> dict[str, Any]:
@@ -444,7 +460,7 @@ class LabelApp(MONAILabelApp):
         chosen = task({**request, "strategy": strategy}, self.datastore())
         if not chosen:
             return {}
-        return {**chosen, "path": str(self.datastore().image_path(chosen["id"]))}
+        return {**chosen, "path": self.datastore().image_path(chosen["id"]).name}
 
     def train(self, request: Request) -> dict[str, Any]:
         """Train, then score the frames with the new weights, in the process that MONAI Label made for it."""

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cmunet_monai.file_modes import others_can_read
 from cmunet_monai.notice import RESEARCH_USE
 from cmunet_monai.prediction.command import frames_of
 
@@ -105,7 +106,9 @@ def read_token(path: Path | None) -> str | None:
         return None
     from cmunet_monai.label.guard import LEAST_TOKEN
 
-    if path.stat().st_mode & 0o077:
+    if not path.is_file():
+        raise FileNotFoundError(f"no token at {path} (--token-file)")
+    if others_can_read(path):
         raise ValueError(f"the token {path} can be read by others: chmod 600 it")
     token = path.read_text(encoding="ascii").strip()
     if len(token) < LEAST_TOKEN:

@@ -3,19 +3,21 @@
 import json
 import logging
 import os
-import tempfile
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
-from monailabel.datastore.local import LocalDatastore
+from monailabel.datastore.local import DataModel, LocalDatastore, LocalDatastoreModel
+from numpy.typing import NDArray
 
 from cmunet_monai.atomic import write_text_atomic
-from cmunet_monai.label.planes import is_nifti
 from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.upload import check_mask, write_mask_like
 from cmunet_monai.label.workspace import check_id
+from cmunet_monai.readers.nifti_file import is_nifti
 
 logger = logging.getLogger(__name__)
 
@@ -40,23 +42,46 @@ class FrameDatastore(LocalDatastore):
             raise RequestRefusedError(f"there is no image {image_id}", status=404)
         return Path(path)
 
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """As MONAI Label's, with the file's name in place of its path on this machine."""
+        info = super().get_image_info(image_id)
+        return info | {"path": Path(info["path"]).name} if "path" in info else info
+
+    def datalist(self, full_path: bool = True) -> list[dict[str, str]]:
+        """Frames and final labels, relative to the folder of the frames."""
+        top = os.path.realpath(self._datastore_path)
+        return [{key: os.path.relpath(path, top) for key, path in row.items()} for row in super().datalist()]
+
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        """Keep a mask of a frame in the frame's own format and geometry.
+        """Keep a mask of a frame in the frame's own format and geometry; the old one stays until the new one is whole.
 
         Raises:
-            RequestRefusedError: 404 for an unknown frame, 400 for a tag or file that cannot be.
+            RequestRefusedError: 404 for an unknown frame, 400 for a tag or file that cannot be, 507 where it cannot be
+                written.
         """
-        image = self.image_path(image_id)
         try:
+            image = self.image_path(image_id)
             check_id(label_tag, what="tag")
             mask = check_mask(label_filename, image)
-        except ValueError as error:
+            return self._keep(mask, image, image_id, str(label_tag), label_info)
+        except (OSError, ValueError) as error:
             Path(label_filename).unlink(missing_ok=True)  # MONAI Label removes it after an answer, not after a refusal
+            if isinstance(error, RequestRefusedError):
+                raise
+            if isinstance(error, OSError):
+                logger.error("the label of %s could not be written: %s", image_id, error)
+                raise RequestRefusedError(f"the label could not be written: {error.strerror}", status=507) from None
             raise RequestRefusedError(str(error)) from None
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"label{'.nii.gz' if is_nifti(image) else '.png'}"
+
+    def _keep(self, mask: NDArray[np.uint8], image: Path, image_id: str, tag: str, info: dict[str, Any] | None) -> str:
+        suffix = ".nii.gz" if is_nifti(image) else ".png"
+        with FileLock(self._lock_file):
+            path = Path(self._datastore.label_path(tag)) / f"{image_id}{suffix}"
             write_mask_like(mask, path, image=image)
-            return super().save_label(image_id, str(path), str(label_tag), label_info)
+            facts = {**(info or {}), "ts": int(time.time()), "name": path.name}
+            self._datastore.objects[image_id].labels[tag] = DataModel(info=facts, ext=suffix)
+            self._update_datastore_file(lock=False)
+        return image_id
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """As MONAI Label's, which a kill in the middle leaves cut."""
@@ -68,13 +93,13 @@ class FrameDatastore(LocalDatastore):
 
 
 def set_damaged_registry_aside(frames: Path) -> None:
-    """Rename a registry of frames that is no JSON: MONAI Label then makes another from the frames and labels there."""
+    """Rename a registry of frames that MONAI Label cannot read: it makes another from the frames and labels there."""
     registry = frames / REGISTRY
     if not registry.is_file():
         return
     try:
-        json.loads(registry.read_text(encoding="utf-8"))
-    except ValueError:
+        LocalDatastoreModel.model_validate_json(registry.read_bytes())
+    except (OSError, ValueError, RecursionError):
         aside = registry.with_suffix(".damaged")
         registry.replace(aside)
         logger.warning("%s is damaged and now %s; frames and labels are listed anew", registry.name, aside.name)

@@ -1,6 +1,7 @@
 """What the label server needs, and how to get what is missing."""
 
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -82,7 +83,8 @@ def _inputs(studies: Path | None, bundle: Path | None) -> Iterator[Finding]:
 def examine_address(host: str, port: int) -> Finding:
     """Whether a server can listen there."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform != "win32":  # where it would take an address in use
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:

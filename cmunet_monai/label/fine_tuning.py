@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from PIL import Image
 
 from cmunet_monai.atomic import atomic_path, write_text_atomic
 from cmunet_monai.bundle import run_workflow
-from cmunet_monai.label.planes import is_nifti, plane_shape, read_planes
+from cmunet_monai.label.planes import read_planes
 from cmunet_monai.label.segmenter import WEIGHTS, Segmenter, mask_of
 from cmunet_monai.networks import file_digest
 from cmunet_monai.nifti import as_nifti
+from cmunet_monai.readers.label_file import read_label, read_label_of_frame
+from cmunet_monai.readers.nifti_file import is_nifti
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Training:
         replaced: whether the new weights took the place of the others, as only a higher Dice does.
         weights_sha256: of the weights that are used from now on.
         seconds: of the whole training.
+        left_out: ids of frames whose label is damaged or none of theirs.
     """
 
     training: int
@@ -53,6 +56,7 @@ class Training:
     replaced: bool
     weights_sha256: str
     seconds: float
+    left_out: list[str] = field(default_factory=list)
 
 
 def split_by_group(rows: Sequence[Row], *, share: float, seed: int = 0) -> tuple[list[Row], list[Row]]:
@@ -119,6 +123,7 @@ def fine_tune(
         raise ValueError(f"`learning_rate` must be positive, got {learning_rate}")
     begin = time.perf_counter()
     bundle, output = Path(bundle), Path(output)
+    rows, left_out = with_whole_labels(rows)
     training, validation = split_by_group(rows, share=val_split, seed=seed)
     run = output / f"{len(read_history(output)):04d}"
     if run.exists():  # of an interrupted training
@@ -157,6 +162,7 @@ def fine_tune(
         replaced=replaced,
         weights_sha256=str(file_digest(weights)),
         seconds=round(time.perf_counter() - begin, 1),
+        left_out=left_out,
     )
     history = [*read_history(output), asdict(done)]
     write_text_atomic(output / "history.json", json.dumps(history, indent=1) + "\n")
@@ -181,7 +187,7 @@ def mean_dice(segmenter: Segmenter, rows: Sequence[Row], folder: str | os.PathLi
     for row in rows:
         probabilities = segmenter.probabilities(Path(folder) / row["image"])
         mask = mask_of(probabilities, threshold=segmenter.threshold) > 0
-        found.append(dice(mask, read_planes(Path(folder) / row["label"]) > 0))
+        found.append(dice(mask, read_label(Path(folder) / row["label"]).classes > 0))
     return float(np.mean(found))
 
 
@@ -191,15 +197,30 @@ def dice(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
     return 2 * int((mask & reference).sum()) / total if total else 1.0
 
 
+def with_whole_labels(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Rows whose label can be used, and the ids of the others, which are logged with their reason."""
+    whole: list[Row] = []
+    left_out: list[str] = []
+    for row in rows:
+        try:
+            read_label_of_frame(row["label"], row["image"])
+        except (OSError, ValueError) as error:
+            reason = str(error).replace(row["label"], Path(row["label"]).name)
+            logger.warning("%s is left out of training, its label cannot be used: %s", row["id"], reason)
+            left_out.append(row["id"])
+            continue
+        whole.append(row)
+    return whole, left_out
+
+
 def _as_frames(rows: Sequence[Row], run: Path) -> list[dict[str, str]]:
     """Rows of single frames, written below the run; of files with several, the frames in which vessel is labelled."""
     (run / "frames").mkdir(exist_ok=True)
     frames = []
     for row in rows:
-        count = plane_shape(row["image"])[2]
-        image, label = read_planes(row["image"]), read_planes(row["label"]) > 0
-        if image.shape != label.shape:
-            raise ValueError(f"{row['id']}: the label is {label.shape}, its frame {image.shape} (W, H, frames)")
+        image = read_planes(row["image"])
+        label = read_label_of_frame(row["label"], row["image"]).classes > 0
+        count = image.shape[2]
         for number in range(count):
             if count > 1 and not label[..., number].any():
                 continue

@@ -4,11 +4,12 @@ MONAI Label has no authentication of its own beside Keycloak's, answers every we
 takes paths, archives and pickled models from requests. Here only the requests that labelling needs get through.
 """
 
+import asyncio
 import base64
 import hmac
 import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -23,7 +24,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MAX_BODY_BYTES = 64 * 2**20
+MAX_BODY_BYTES = 64 * 2**20  # of a label
+MAX_PARAMETERS_BYTES = 2**20  # of any other request
+MAX_LOGIN_BYTES = 2**12
+PIECE_BYTES = 2**16
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LEAST_TOKEN = 16
 _CHECK_SUM = re.compile(r"(MD5|SHA256|SHA512):[0-9a-fA-F]+")
@@ -72,7 +76,8 @@ class Guard:
         page: HTML of the page at `/`.
         token: what every request must bring, as `Authorization: Bearer TOKEN`, or as the password of a login; None on
             loopback, where instead requests must name this machine as their host. Other web pages are never answered.
-        max_body_bytes: of a request.
+        max_body_bytes: of a label; other requests may have 1 MiB.
+        hidden: paths of this machine -> what stands for them in answers that are text.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Guard:
         page: str,
         token: str | None,
         max_body_bytes: int = MAX_BODY_BYTES,
+        hidden: Mapping[str, str] | None = None,
     ) -> None:
         self.app = app
         self.known = known
@@ -91,6 +97,7 @@ class Guard:
         self.page = page
         self.token = token
         self.max_body_bytes = max_body_bytes
+        self.hidden = {path.encode(): name.encode() for path, name in (hidden or {}).items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -106,6 +113,8 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         method, path = scope["method"], scope["path"]
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise RequestRefusedError("this server answers no other web pages", status=403)
         if (method, path) in _OPEN and (path == "/auth/" or self.token is not None):
             await self._log_in(path, receive, headers, send)
             return
@@ -120,8 +129,12 @@ class Guard:
             return
         if path == "/logs/":  # as HTML, MONAI Label's page wants scripts from the internet
             scope = {**scope, "query_string": b"html=false"}
-        kind, checked = await checked_body(path, headers.get("content-type", ""), await self._body(receive, headers))
-        body: bytes | None = checked
+        limit = self.max_body_bytes if path == "/datastore/label" else min(MAX_PARAMETERS_BYTES, self.max_body_bytes)
+        body = await self._body(receive, headers, limit)
+        # in another thread: nobody else waits for what takes long to parse
+        kind, checked = await asyncio.to_thread(_checked, path, headers.get("content-type", ""), body)
+        pieces = iter([checked[at : at + PIECE_BYTES] for at in range(0, len(checked), PIECE_BYTES)] or [b""])
+        left = max(1, -(-len(checked) // PIECE_BYTES))
         replaced = (b"content-type", b"content-length", b"origin")  # to MONAI Label every web page may ask
         kept = [(name, value) for name, value in scope["headers"] if name.lower() not in replaced]
         length = str(len(checked)).encode()
@@ -131,13 +144,44 @@ class Guard:
         }
 
         async def again() -> Message:
-            nonlocal body
-            if body is None:
+            nonlocal left
+            if not left:
                 return await receive()
-            message, body = {"type": "http.request", "body": body, "more_body": False}, None
-            return message
+            left -= 1
+            await asyncio.sleep(0)  # others have their turn between two pieces, which MONAI Label parses in the loop
+            return {"type": "http.request", "body": next(pieces), "more_body": left > 0}
 
-        await self.app(scope, again, send)
+        await self.app(scope, again, self._without_paths(send))
+
+    def _without_paths(self, send: Send) -> Send:
+        """Answers that are text name no path of this machine."""
+        begin: Message | None = None
+        parts: list[bytes] = []
+
+        async def sent(message: Message) -> None:
+            nonlocal begin
+            if message["type"] == "http.response.start":
+                kinds = [value for name, value in message["headers"] if name.lower() == b"content-type"]
+                if not any(kind.startswith((b"application/json", b"text/")) for kind in kinds):
+                    await send(message)
+                    return
+                begin = message
+                return
+            if begin is None or message["type"] != "http.response.body":
+                await send(message)
+                return
+            parts.append(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            body = b"".join(parts)
+            for path, name in self.hidden.items():
+                body = body.replace(path, name)
+            kept = [(name, value) for name, value in begin["headers"] if name.lower() != b"content-length"]
+            length = str(len(body)).encode()
+            await send({**begin, "headers": [*kept, (b"content-length", length)]})
+            await send({"type": "http.response.body", "body": body})
+
+        return sent
 
     def _check_sender(self, headers: dict[str, str]) -> None:
         origin, host = headers.get("origin"), headers.get("host", "")
@@ -186,10 +230,10 @@ class Guard:
                     continue  # clients send an empty tag for the usual one
                 raise RequestRefusedError(f"`{name}` must be 1 to 128 letters, digits, `_` and `-`")
 
-    async def _body(self, receive: Receive, headers: dict[str, str]) -> bytes:
+    async def _body(self, receive: Receive, headers: dict[str, str], limit: int) -> bytes:
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self.max_body_bytes:
-            raise RequestRefusedError(f"a request may have {self.max_body_bytes} bytes", status=413)
+        if not length.isdecimal() or int(length) > limit:
+            raise RequestRefusedError(f"a request may have {limit} bytes", status=413)
         parts, size = [], 0
         while True:
             message = await receive()
@@ -197,8 +241,8 @@ class Guard:
                 raise RequestRefusedError("the request was cut")
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-            if size > self.max_body_bytes:
-                raise RequestRefusedError(f"a request may have {self.max_body_bytes} bytes", status=413)
+            if size > limit:
+                raise RequestRefusedError(f"a request may have {limit} bytes", status=413)
             if not message.get("more_body"):
                 return b"".join(parts)
 
@@ -208,10 +252,15 @@ class Guard:
             await _send_json(send, 200, {"enabled": self.token is not None, "client_id": "", "realm": ""})
             return
         assert self.token is not None
-        form = parse_qs((await self._body(receive, headers)).decode("latin-1"))
+        body = await self._body(receive, headers, MAX_LOGIN_BYTES)
+        form = parse_qs(body.decode("latin-1"))
         if not hmac.compare_digest(form.get("password", [""])[0].encode(), self.token.encode()):
             raise RequestRefusedError("the password must be the server's token", status=401)
         await _send_json(send, 200, {"access_token": self.token, "token_type": "bearer"})
+
+
+def _checked(path: str, kind: str, body: bytes) -> tuple[str, bytes]:
+    return asyncio.run(checked_body(path, kind, body))
 
 
 def lacks_token(host: str, token: str | None) -> bool:

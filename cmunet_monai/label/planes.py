@@ -9,17 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmunet_monai.nifti import with_geometry_of
-from cmunet_monai.readers.frame_size import frame_size
+from cmunet_monai.readers.label_file import planes_shape
+from cmunet_monai.readers.label_place import PICTURE_AFFINE
+from cmunet_monai.readers.nifti_file import is_nifti, read_nifti
 from cmunet_monai.transforms import FrameReader
 
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
-SUFFIXES = (".png", *NIFTI_SUFFIXES)
-# ITK, and 3D Slicer with it, takes a picture's axes for left and posterior; NIfTI's are right and anterior
-PICTURE_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-def is_nifti(path: str | os.PathLike[str]) -> bool:
-    return os.fspath(path).lower().endswith(NIFTI_SUFFIXES)
+SUFFIXES = (".png", ".nii.gz", ".nii")
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
@@ -35,23 +30,6 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
     raise ValueError(f"{Path(path).name} must end in {', '.join(SUFFIXES)}")
 
 
-def plane_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
-    """(W, H, N) of a file by its header: N frames, 1 of a PNG.
-
-    Raises:
-        ValueError: if the header cannot be read, or the file has more than one axis behind W and H.
-    """
-    width, height = frame_size(path)
-    if not is_nifti(path):
-        return width, height, 1
-    shape = [*nibabel.load(path).shape[2:]]  # type: ignore[attr-defined]
-    while shape and shape[-1] == 1:
-        shape.pop()
-    if len(shape) > 1:
-        raise ValueError(f"{Path(path).name} must be (W, H) or (W, H, frames), got {(width, height, *shape)}")
-    return width, height, int(shape[0]) if shape else 1
-
-
 def read_planes(path: str | os.PathLike[str]) -> NDArray[Any]:
     """The values of a file as (W, H, N), in its own type.
 
@@ -59,15 +37,15 @@ def read_planes(path: str | os.PathLike[str]) -> NDArray[Any]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, no grey frame or frames, or holds a value that is not finite.
     """
-    shape = plane_shape(path)
+    shape = planes_shape(path)
     if shape[2] == 1:
         values, _ = FrameReader().get_data((os.fspath(path),))
         values = values[..., None]
     else:
         try:
-            values = np.asanyarray(nibabel.load(path).dataobj).reshape(shape)  # type: ignore[attr-defined]
-        except Exception as error:  # nibabel and gzip raise many kinds
-            raise ValueError(f"{Path(path).name} is truncated or damaged: fetch it again") from error
+            values = np.asanyarray(read_nifti(path).dataobj).reshape(shape)
+        except ValueError as error:
+            raise ValueError(f"{Path(path).name} is truncated or damaged ({error}): fetch it again") from error
     if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
         raise ValueError(f"{Path(path).name} must hold finite grey levels, got {values.dtype}")
     return values
@@ -75,7 +53,7 @@ def read_planes(path: str | os.PathLike[str]) -> NDArray[Any]:
 
 def write_nifti(planes: NDArray[Any], path: str | os.PathLike[str], *, like: str | os.PathLike[str]) -> None:
     """Write (W, H, N) as NIfTI with the geometry of another NIfTI file, and none of its texts."""
-    source: Any = nibabel.load(like)
+    source = read_nifti(like)
     nibabel.save(with_geometry_of(source, planes.reshape(source.shape)), path)
 
 
@@ -83,5 +61,4 @@ def affine_of(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     """(4, 4), from (column, row, frame) to mm, right, anterior and superior positive; that of a PNG as ITK reads it."""
     if not is_nifti(path):
         return PICTURE_AFFINE.copy()
-    image: Any = nibabel.load(path)
-    return np.asarray(image.affine, np.float64)
+    return np.asarray(read_nifti(path).affine, np.float64)

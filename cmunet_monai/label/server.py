@@ -1,9 +1,15 @@
 """The server: MONAI Label behind the guard, in an empty working directory, without the network."""
 # ruff: noqa: T201 (what a person reads at the terminal is printed)
 
+import io
 import json
 import logging
 import os
+import shutil
+import sys
+import tempfile
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -36,7 +42,13 @@ def serve(workspace: Workspace, *, host: str, port: int, token: str | None) -> N
 
 def _serve(workspace: Workspace, *, host: str, port: int, token: str | None) -> None:
     os.chdir(workspace.empty)
+    for unfinished in workspace.frames.rglob(".tmp-*"):  # of a server that was killed
+        unfinished.unlink()
+    shutil.rmtree(workspace.temporary, ignore_errors=True)
+    workspace.temporary.mkdir()
+    tempfile.tempdir = str(workspace.temporary)
     os.environ |= {
+        **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(workspace.temporary)),
         "MONAI_LABEL_APP_DIR": str(workspace.app),
         "MONAI_LABEL_STUDIES": str(workspace.frames),
         "MONAI_LABEL_SERVER_PORT": str(port),
@@ -77,7 +89,8 @@ def check_host(host: str, token: str | None) -> None:
 
 def make_app(workspace: Workspace, *, token: str | None) -> Guard:
     """The ASGI app. MONAI Label reads its settings when it is imported, so this comes after they are set."""
-    from monailabel.app import app
+    with redirect_stdout(io.StringIO()):  # it says that all origins are allowed, which the guard does not
+        from monailabel.app import app
     from monailabel.interfaces.exception import (
         ImageNotFoundException,
         LabelNotFoundException,
@@ -114,4 +127,7 @@ def make_app(workspace: Workspace, *, token: str | None) -> Guard:
     )
     labels = list(instance.classes)
     page = front_page(labels=labels, known=known, token=token is not None)
-    return Guard(app, known=known, labels=labels, page=page, token=token)
+    # deepest first, so that no part of a longer path stays
+    places = {str(workspace.root): "WORKSPACE", sys.prefix: "PYTHON", str(Path(__file__).parents[2]): "PACKAGE"}
+    hidden = dict(sorted(places.items(), key=lambda item: -len(item[0])))
+    return Guard(app, known=known, labels=labels, page=page, token=token, hidden=hidden)

@@ -25,6 +25,7 @@ from cmunet_monai.label.planes import read_planes
 from cmunet_monai.label.segmenter import Segmenter, mask_of
 from cmunet_monai.label.uncertainty import border_entropy, choose_next
 from cmunet_monai.readers import load_rows
+from cmunet_monai.readers.label_file import read_label
 from cmunet_monai.report.intervals import hierarchical_bootstrap
 
 logger = logging.getLogger(__name__)
@@ -219,7 +220,7 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _dice_of(segmenter: Segmenter, row: Row) -> float:
     mask = mask_of(segmenter.probabilities(row["image"]), threshold=segmenter.threshold)
-    return dice(mask > 0, read_planes(row["label"]) > 0)
+    return dice(mask > 0, read_label(row["label"]).classes > 0)
 
 
 def _score(segmenter: Segmenter) -> Callable[[Row], float]:
@@ -230,7 +231,7 @@ def _click_table(segmenter: Segmenter, rows: Sequence[Row], clicks: int) -> list
     table = []
     for row in rows:
         probability, frame = segmenter.probabilities(row["image"])[..., 0], read_planes(row["image"])[..., 0]
-        found = simulate_clicks(probability, frame, read_planes(row["label"])[..., 0] > 0, clicks=clicks)
+        found = simulate_clicks(probability, frame, read_label(row["label"]).classes[..., 0] > 0, clicks=clicks)
         table.append({"id": row["id"], **{f"clicks_{number}": value for number, value in enumerate(found)}})
     return table
 

@@ -7,6 +7,7 @@ names from its working directory, and knows no pseudonyms. So it gets folders of
     NAME/         the bundle; training replaces its weights
     app/          main.py, and logs/ by MONAI Label
     empty/        the server's working directory
+    temporary/    uploads and masks under way; emptied at each start
     frames.json   id -> patient or group
     scores.json   id -> what active learning goes by
     training/     one folder a training
@@ -29,13 +30,14 @@ from cmunet_monai.atomic import atomic_path, write_text_atomic
 from cmunet_monai.handover.extract import extract_package
 from cmunet_monai.handover.pictures import plain_picture
 from cmunet_monai.handover.verify import verify_package
-from cmunet_monai.label.planes import is_nifti, read_planes, suffix_of, write_nifti
+from cmunet_monai.label.planes import read_planes, suffix_of, write_nifti
 from cmunet_monai.label.segmenter import WEIGHTS
 from cmunet_monai.networks import file_digest
 from cmunet_monai.nifti import as_nifti
 from cmunet_monai.pseudonyms import Pseudonyms
 from cmunet_monai.readers.frame_choice import Frames, check_frames
 from cmunet_monai.readers.frame_folder import find_frames, report_passed_over, run_rows
+from cmunet_monai.readers.nifti_file import is_nifti
 from cmunet_monai.readers.xa_errors import XAReadError
 from cmunet_monai.readers.xa_identity import read_identity
 from cmunet_monai.readers.xa_run import read_frames
@@ -73,6 +75,10 @@ class Workspace:
     @property
     def empty(self) -> Path:
         return self.root / "empty"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "temporary"
 
     @property
     def scores(self) -> Path:
@@ -273,7 +279,10 @@ def _group_of_files(datalist: str | os.PathLike[str] | None) -> dict[tuple[str, 
         return {}
     if not Path(datalist).is_file():
         raise FileNotFoundError(f"no data list at {datalist}")
-    lists = json.loads(Path(datalist).read_text(encoding="utf-8"))
+    try:
+        lists = json.loads(Path(datalist).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{datalist} is not valid JSON (cut, or nested too deep?): {error}") from None
     if not isinstance(lists, dict):
         raise ValueError(f"{datalist} is no data list: a JSON object of lists is expected")
     rows = [row for rows in lists.values() if isinstance(rows, list) for row in rows if isinstance(row, dict)]

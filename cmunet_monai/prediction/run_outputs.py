@@ -5,12 +5,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cmunet_monai.atomic import atomic_path
+from cmunet_monai.readers.nifti_file import read_nifti
+from cmunet_monai.readers.picture_file import read_picture
 
 Row = Mapping[str, Any]
 
@@ -35,9 +36,9 @@ def write_animation(overlays: Sequence[Path], path: Path, *, frame_time_ms: floa
     """
     pictures = []
     for overlay in overlays:
-        with Image.open(overlay) as picture:
-            picture.thumbnail((LONGEST_SIDE_PX, LONGEST_SIDE_PX))
-            pictures.append(picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=128))
+        picture = read_picture(overlay)
+        picture.thumbnail((LONGEST_SIDE_PX, LONGEST_SIDE_PX))
+        pictures.append(picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=128))
     # viewers take less than 20 ms for a mistake, and play at 100
     time_ms = max(20, round(frame_time_ms or DEFAULT_FRAME_TIME_MS))
     with atomic_path(path) as temporary:
@@ -46,4 +47,4 @@ def write_animation(overlays: Sequence[Path], path: Path, *, frame_time_ms: floa
 
 def read_masks(paths: Sequence[Path]) -> NDArray[np.bool_]:
     """NIfTI masks of a run as (N, H, W), row 0 at the top."""
-    return np.stack([np.asarray(nib.load(path).dataobj).squeeze(-1).T > 0 for path in paths])  # type: ignore[attr-defined]
+    return np.stack([np.asarray(read_nifti(path).dataobj).squeeze(-1).T > 0 for path in paths])

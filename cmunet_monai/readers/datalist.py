@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cmunet_monai.readers.frame_size import frame_size
+from cmunet_monai.readers.label_file import may_fit
 from cmunet_monai.readers.xa_spacing import is_spacing_mm
 
 
@@ -40,8 +41,8 @@ def load_rows(
         raise FileNotFoundError(f"no data list at {path}")
     try:
         lists = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON (cut?): {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON (cut, or nested too deep?): {error}") from error
     if not isinstance(lists, dict):
         raise ValueError(f"{path} must hold a JSON object with lists of rows, got {type(lists).__name__}")
     rows = lists.get(split)
@@ -67,7 +68,7 @@ def _row(row: Any, where: str, dataset_dir: Path, labelled: bool) -> dict[str, A
     found = dict(row) | {key: str(dataset_dir / row[key]) for key in ("image", "label") if row.get(key)}
     if labelled:
         (width, height), expected = frame_size(found["label"]), frame_size(found["image"])
-        if (width, height) != expected:
+        if not may_fit(found["label"], found["image"]):
             raise ValueError(
                 f"{found['label']}: the label of {row.get('id', row['image'])} is {width} x {height} (width x height), "
                 f"its frame {expected[0]} x {expected[1]}: give the label at the frame's size"

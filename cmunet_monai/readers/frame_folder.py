@@ -299,7 +299,7 @@ def run_rows(
     for path in tqdm(files, desc="choosing frames", unit="file", disable=None):
         place = path.relative_to(root).as_posix()
         file = pseudonyms.source(place)
-        originals[file] = str(path)
+        originals[file] = place
         notes: dict[str, str] = {}
         try:
             run = read_run(path, require_xa=require_xa, spacing_mm=spacing_mm)
@@ -325,7 +325,7 @@ def run_rows(
         if name in found and len(notes) >= len(found[name][0]):
             lost[file] = f"it is run {name} again"
             continue
-        originals[name] = uid or str(path)
+        originals[name] = uid or place
         found[name] = notes, list(_rows_of_run(path, run, name, readable))  # of two copies the less damaged one
     for notes, rows in found.values():
         lost |= notes

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-import nibabel
-from PIL import Image
+from cmunet_monai.readers.nifti_file import is_nifti, nifti_shape
+from cmunet_monai.readers.picture_file import picture_size
 
 
 def frame_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -18,10 +18,7 @@ def frame_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     if not path.is_file():
         raise FileNotFoundError(f"no frame at {path}")
     try:
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            width, height = nibabel.load(path).shape[:2]  # type: ignore[attr-defined]
-            return int(width), int(height)
-        with Image.open(path) as image:
-            return image.size
-    except Exception as error:  # PIL, nibabel and gzip raise many kinds, few of which name the file
+        width, height = nifti_shape(path)[:2] if is_nifti(path) else picture_size(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is truncated or damaged ({error}): fetch it again") from error
+    return width, height

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cmunet_monai.engines.handlers.evaluation import file_name
+from cmunet_monai.readers.picture_file import read_picture
 from cmunet_monai.report.study_runs import Source, StudyRuns, last_reconstructions, sources
 from cmunet_monai.report.study_table import (
     FEW_DRAWS,
@@ -421,10 +422,9 @@ def _picture(path: Path, words: str, side_px: int) -> str:
     if not path.is_file():
         return f"<figure><figcaption>{escape(words)}: {escape(path.name)} is not there</figcaption></figure>"
     buffer = io.BytesIO()
-    with Image.open(path) as image:
-        small = Image.fromarray(_with_bold_lines(np.asarray(image.convert("RGB"))))
-        small.thumbnail((side_px, 2 * side_px), Image.Resampling.LANCZOS)
-        small.save(buffer, "JPEG", quality=82)
+    small = Image.fromarray(_with_bold_lines(np.asarray(read_picture(path).convert("RGB"))))
+    small.thumbnail((side_px, 2 * side_px), Image.Resampling.LANCZOS)
+    small.save(buffer, "JPEG", quality=82)
     source = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     text = escape(words)
     return f'<figure><img alt="{text}" src="{source}"><figcaption>{text}</figcaption></figure>'

@@ -7,7 +7,9 @@ from cmunet_monai.transforms.erase_arteries import EraseArteriesd
 from cmunet_monai.transforms.fill_label import FillLabeld
 from cmunet_monai.transforms.frame_reader import FrameReader
 from cmunet_monai.transforms.join_views import JoinViewsd
+from cmunet_monai.transforms.label_reader import LabelReader
 from cmunet_monai.transforms.load_frame import LoadFramed
+from cmunet_monai.transforms.load_label import LoadLabeld
 from cmunet_monai.transforms.local_pixel_shuffle import RandLocalPixelShuffled
 from cmunet_monai.transforms.paint_arteries import RandPaintArteriesd
 from cmunet_monai.transforms.painting import RandPaintingd
@@ -28,7 +30,9 @@ __all__ = [
     "FillLabeld",
     "FrameReader",
     "JoinViewsd",
+    "LabelReader",
     "LoadFramed",
+    "LoadLabeld",
     "RandBezierIntensityd",
     "RandDeformd",
     "RandLocalPixelShuffled",

@@ -7,18 +7,22 @@ from typing import Any
 import numpy as np
 from monai.config import PathLike
 from monai.data import ImageReader, NibabelReader, PILReader
+from monai.data.utils import correct_nifti_header_if_necessary
 from monai.utils import ensure_tuple
 from PIL import Image
+
+from cmunet_monai.readers.nifti_file import is_nifti, read_nifti
+from cmunet_monai.readers.picture_file import MAX_PIXELS, read_picture
 
 GREY_MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 class FrameReader(ImageReader):
-    """MONAI's PIL and nibabel readers behind one name, for frames and labels that are a single grey channel.
+    """MONAI's PIL and nibabel readers behind one name, for frames that are a single grey channel; not for labels.
 
-    Colour and palette pictures (as viewers export them) become luminance, so that a label which holds class indices
-    must be grey; 16-bit greys keep their depth; the white of a 1-bit picture is 255. A NIfTI file of shape (W, H, 1) is
-    read as (W, H). The axes are MONAI's: (x, y).
+    Colour and palette pictures (as viewers export them) become luminance; labels, in which a colour or an index is a
+    class, have `LabelReader`. 16-bit greys keep their depth; the white of a 1-bit picture is 255. A NIfTI file of shape
+    (W, H, 1) is read as (W, H). The axes are MONAI's: (x, y). Whatever the name, nothing but PNG and NIfTI is opened.
 
     Files are opened in `get_data`: `LoadImage` takes an error raised in `read` for a reader that does not fit, and goes
     on to MONAI's own, which take the first of several frames and do not name the file in their errors.
@@ -26,7 +30,7 @@ class FrameReader(ImageReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self.picture = PILReader(converter=to_grayscale)
+        self.picture = PILReader()
         self.nifti = NibabelReader()
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -51,12 +55,15 @@ class FrameReader(ImageReader):
         path = img[0]
         if not os.path.isfile(path):
             raise FileNotFoundError(f"no frame at {path}")
-        # by its end: MONAI's readers take `a.nii.gz.png` for NIfTI
-        reader = self.nifti if path.lower().endswith((".nii", ".nii.gz")) else self.picture
         try:
-            array, meta = reader.get_data(reader.read(path))
-        except Exception as error:  # PIL, nibabel and gzip raise many kinds, few of which name the file
-            raise ValueError(f"{path} cannot be read as a PNG or NIfTI frame (cut?): {error}") from error
+            if is_nifti(path):  # by its end: MONAI's readers take `a.nii.gz.png` for NIfTI
+                self.nifti.filenames = (path,)
+                image = correct_nifti_header_if_necessary(read_nifti(path, max_values=MAX_PIXELS))
+                array, meta = self.nifti.get_data(image)
+            else:
+                array, meta = self.picture.get_data(to_grayscale(read_picture(path)))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read as a PNG or NIfTI frame: {error}") from error
         if array.ndim > 2 and array.shape[2:] == (1,) * (array.ndim - 2):
             array = array.reshape(array.shape[:2])
             meta["spatial_shape"] = np.asarray(array.shape)
@@ -67,17 +74,5 @@ class FrameReader(ImageReader):
 
 
 def to_grayscale(image: Image.Image) -> Image.Image:
-    """Colour, palette and 1-bit pictures to 8-bit luminance (ITU-R 601); grey ones as they are, 16 bits included.
-
-    Raises:
-        OSError: if the picture is cut.
-        ValueError: if it holds several frames, or 16-bit colour.
-    """
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise ValueError(f"it holds {frames} frames, expected one")
-    raw_modes = [tile[3] for tile in getattr(image, "tile", ()) if isinstance(tile[3], str)]
-    if image.mode not in GREY_MODES and any(";16" in mode for mode in raw_modes):
-        raise ValueError("it is 16-bit colour, which would be cut to 8 bits: save it as 16-bit grey")
-    image.load()
+    """Colour, palette and 1-bit pictures to 8-bit luminance (ITU-R 601); grey ones as they are, 16 bits included."""
     return image if image.mode in GREY_MODES else image.convert("L")

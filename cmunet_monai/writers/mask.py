@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +10,8 @@ from torch import Tensor
 
 from cmunet_monai.atomic import atomic_path
 from cmunet_monai.nifti import as_nifti, with_geometry_of
+from cmunet_monai.readers.nifti_file import read_nifti
+from cmunet_monai.readers.picture_file import picture_size
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
@@ -79,8 +80,7 @@ def _write(
     suffix = path.name.lower()
     if suffix.endswith(".png"):
         if frame is not None:
-            with Image.open(frame) as source:
-                _check_size(picture.shape, source.size, frame)
+            _check_size(picture.shape, picture_size(frame), frame)
         with atomic_path(path) as temporary:
             Image.fromarray(picture.T).save(temporary, format="PNG")
     elif suffix.endswith(NIFTI_SUFFIXES):
@@ -92,7 +92,7 @@ def _write(
 
 
 def _with_geometry_of(frame: str | os.PathLike[str], volume: np.ndarray) -> nib.Nifti1Image:
-    source: Any = nib.load(frame)
+    source = read_nifti(frame)
     _check_size((*volume.shape, 1), (*source.shape, 1)[:3], frame)
     return with_geometry_of(source, volume.reshape(source.shape))
 

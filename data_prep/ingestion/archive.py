@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cmunet_monai.atomic import write_text_atomic
-from cmunet_monai.pseudonyms import Pseudonyms, map_file, write_map
+from cmunet_monai.pseudonyms import Pseudonyms, lock_file, map_file, write_map
 from data_prep.ingestion.frames import Job, Record, Settings, inspect
 from data_prep.ingestion.pool import Lost, Work, cluster, processes
 from data_prep.ingestion.sources import Unreadable, find_sources
@@ -73,7 +73,7 @@ def open_archive(args: argparse.Namespace, settings: Settings, *, verb: str) -> 
     pseudonyms = Pseudonyms.open(key, output=args.output)
     _check_maker(pseudonyms, args.output, verb)
     jobs, closed, names = [], [], {}
-    for item in find_sources(args.source, leave_out=[args.output, key, map_file(pseudonyms)]):
+    for item in find_sources(args.source, leave_out=[args.output, key, map_file(pseudonyms), lock_file(pseudonyms)]):
         if isinstance(item, Unreadable):
             closed.append(Record(pseudonyms.source(item.name), "failed", item.reason))
             names[closed[-1].file] = item.name

@@ -1,6 +1,5 @@
 """Work on many files in processes that may hang or die, one file at a time each."""
 
-import resource
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -120,5 +119,9 @@ def _outcome(task: Task, future: Any, late: str) -> tuple[Task, Any]:
 def _start(memory_bytes: int | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the pool ends these
     if memory_bytes is not None:
+        try:
+            import resource
+        except ImportError:  # Windows has no such limit
+            return
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, hard))

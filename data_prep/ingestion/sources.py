@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -12,6 +13,27 @@ from typing import BinaryIO
 
 MAX_MEMBER_BYTES = 4 * 1024**3
 _ARCHIVE_SUFFIX = ".zip"
+# signature, version, flags, method, time, date, CRC-32, packed size, size, length of name, of extra field
+_LOCAL = struct.Struct("<4s5H3I2H")
+_LOCAL_MARK = b"PK\x03\x04"
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where a member of a zip archive stands, so that the archive's directory is read once, not for each member.
+
+    Attributes:
+        offset: of its header in the archive.
+        packed, size: in bytes.
+        method: of compression.
+        crc: CRC-32 of its content.
+    """
+
+    offset: int
+    packed: int
+    size: int
+    method: int
+    crc: int
 
 
 @dataclass(frozen=True)
@@ -22,13 +44,13 @@ class Source:
         name: relative to the export, with forward slashes; a member is `archive.zip!member`, and a second one of the
             same name `archive.zip!member!2`.
         path: the file, or the archive.
-        member: number in the archive's directory, from 0; None for a plain file.
+        member: of an archive; None for a plain file.
         fingerprint: changes when the content does: size and modification time, or size and CRC of a member.
     """
 
     name: str
     path: Path
-    member: int | None
+    member: Member | None
     fingerprint: str
 
     def open(self) -> BinaryIO:
@@ -41,19 +63,29 @@ class Source:
         if self.member is None:
             return self.path.open("rb")
         try:
-            with (
-                zipfile.ZipFile(self.path) as archive,
-                archive.open(archive.infolist()[self.member]) as member,  # names may repeat
-            ):
-                content = member.read(MAX_MEMBER_BYTES + 1)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, IndexError, zlib.error) as error:
+            content = _unpacked(self.path, self.member)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error):
             # without the text of zipfile's errors, which names the member
-            raise ValueError(
-                f"a zip member cannot be unpacked ({type(error).__name__}: damaged or encrypted)"
-            ) from None
+            raise ValueError("a zip member cannot be unpacked: it is damaged, or packed in an unknown way") from None
         if len(content) > MAX_MEMBER_BYTES:
             raise ValueError("a zip member is larger than 4 GiB unpacked: unpack it first")
         return io.BytesIO(content)
+
+
+def _unpacked(path: Path, member: Member) -> bytes:
+    """At most one byte more than 4 GiB of a member's content, its CRC-32 checked at the end (PKWARE APPNOTE, 4.3.7)."""
+    with path.open("rb") as file:
+        file.seek(member.offset)
+        header = file.read(_LOCAL.size)
+        if len(header) < _LOCAL.size or not header.startswith(_LOCAL_MARK):
+            raise zipfile.BadZipFile
+        *_, named, extra = _LOCAL.unpack(header)
+        file.seek(named + extra, os.SEEK_CUR)
+        info = zipfile.ZipInfo()
+        info.compress_size, info.file_size = member.packed, member.size
+        info.compress_type, info.CRC = member.method, member.crc
+        with zipfile.ZipExtFile(file, "r", info) as unpacked:
+            return unpacked.read(MAX_MEMBER_BYTES + 1)
 
 
 @dataclass(frozen=True)
@@ -126,12 +158,12 @@ def _file(path: Path, name: str) -> Iterator[Source | Unreadable]:
 def _members(path: Path, name: str) -> Iterator[Source | Unreadable]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [item for item in enumerate(archive.infolist()) if not item[1].is_dir()]
+            members = [item for item in enumerate(archive.infolist()) if not item[1].is_dir()]  # names may repeat
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         yield Unreadable(name, "the archive is damaged")
         return
     seen: Counter[str] = Counter()
-    for number, info in sorted(members, key=lambda item: (item[1].filename, item[0])):
+    for _, info in sorted(members, key=lambda item: (item[1].filename, item[0])):
         seen[info.filename] += 1
         repetition = f"!{seen[info.filename]}" if seen[info.filename] > 1 else ""
         full_name = f"{name}!{info.filename}{repetition}"
@@ -140,4 +172,5 @@ def _members(path: Path, name: str) -> Iterator[Source | Unreadable]:
         elif info.flag_bits & 0x1:
             yield Unreadable(full_name, "an encrypted member of an archive: unpack it")
         else:
-            yield Source(full_name, path, number, f"{info.file_size}:{info.CRC:08x}")
+            member = Member(info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
+            yield Source(full_name, path, member, f"{info.file_size}:{info.CRC:08x}")

@@ -87,7 +87,7 @@ class SmallBundle:
             (root / "data" / folder).mkdir(parents=True)
             for name in ("p1", "p2", "t1", "t2", "x1", "x2"):
                 pixels = rng.integers(0, 256, (32, 32), dtype=np.uint8)
-                pixels = pixels if folder == "images" else (pixels > 127).astype(np.uint8) * 255
+                pixels = pixels if folder == "images" else (pixels > 200).astype(np.uint8) * 255
                 Image.fromarray(pixels).save(root / "data" / folder / f"{name}.png")
         (root / "configs").mkdir()
 

@@ -253,7 +253,8 @@ def test_a_mask_that_was_drawn_lists_its_frame_for_training(export, tmp_path, ca
     mask = np.zeros((SIZE, SIZE, 1), np.uint8)
     mask[40:60, 40:44] = 1
     (output / "labels").mkdir()
-    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), output / "labels" / f"{first.id}.nii.gz")
+    affine = nibabel.load(output / first.image).affine
+    nibabel.save(nibabel.Nifti1Image(mask, affine), output / "labels" / f"{first.id}.nii.gz")
     (output / "labels" / f"{CANARY}.png").touch()
     assert ingest(tmp_path / "export", output) == 0
     said = capsys.readouterr().out

@@ -3,6 +3,7 @@
 import inspect
 import os
 import sys
+import warnings
 import zipfile
 
 import pytest
@@ -97,3 +98,46 @@ def test_folders_nested_deeper_than_calls_can_be_are_walked(tmp_path):
 def test_a_missing_export_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         list(find_sources(tmp_path / "nowhere"))
+
+
+def many(path, count, *, prefix=b""):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(count):
+            archive.writestr(f"s/IM{number:05d}", b"%d" % number)
+    path.write_bytes(prefix + path.read_bytes())
+
+
+def test_members_are_read_without_the_archives_directory(tmp_path, monkeypatch):
+    """So that the time of an archive grows with its members, not with their square."""
+    many(tmp_path / "a.zip", 50, prefix=b"#!/bin/sh\n")
+    found = list(find_sources(tmp_path))
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    assert sorted(int(source.open().read()) for source in found) == list(range(50))
+
+
+def test_members_of_one_name_stored_and_packed_are_kept_apart(tmp_path):
+    kinds = {b"one": zipfile.ZIP_STORED, b"two": zipfile.ZIP_DEFLATED, b"three": zipfile.ZIP_LZMA}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that names repeat
+        for content, kind in kinds.items():
+            archive.writestr("IM", content, kind)
+    found = {source.name: source.open().read() for source in find_sources(tmp_path)}
+    assert found == {"a.zip!IM": b"one", "a.zip!IM!2": b"two", "a.zip!IM!3": b"three"}
+
+
+@pytest.mark.parametrize("where", ["header", "content", "cut"])
+def test_a_member_damaged_after_it_was_listed_is_refused_without_its_name(tmp_path, where):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("DOE^JOHN", b"content")
+    (source,) = find_sources(tmp_path)
+    content = bytearray(path.read_bytes())
+    if where == "cut":
+        del content[20:]
+    else:
+        content[0 if where == "header" else content.index(b"content")] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="a zip member cannot be unpacked") as caught:
+        source.open()
+    assert "DOE" not in str(caught.value)
+    assert "Error" not in str(caught.value)

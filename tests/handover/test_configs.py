@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from cmunet_monai.handover.configs import Network, config_texts, differences, json_text
+from cmunet_monai.handover.configs import Network, check_extent, config_texts, differences, json_text
+from cmunet_monai.handover.refused import Refused
 from cmunet_monai.handover.release import BundleFiles
 
 SMALL = {"_desc_": "overlay", "channels": [4, 8], "image_size": [32, 32], "batch_size": 2}
@@ -64,3 +65,22 @@ def test_text_of_a_package_is_printed_as_plain_ascii_of_limited_length():
     assert found.isascii()
     assert found.isprintable()
     assert len(found) < 300
+
+
+@pytest.mark.parametrize(
+    "channels, size, good",
+    [
+        ((64, 128, 256, 512, 1024), (2048, 2048), True),  # 2^28 values in the first stage
+        ((64, 128, 256, 512, 1024), (2048, 2049), False),
+        ((64, 128, 256, 512, 1024), (4096, 4096), False),
+        ((16, 32, 64, 128, 256), (4096, 4096), True),
+        ((1, 2, 4096), (2048, 2048), False),  # 2^30 in the last
+        ((1, 2, 1024), (2048, 2048), True),
+    ],
+)
+def test_channels_and_image_size_are_bounded_together(channels, size, good):
+    if good:
+        check_extent(Network(channels, size))
+    else:
+        with pytest.raises(Refused, match="where 268435456 are allowed"):
+            check_extent(Network(channels, size))

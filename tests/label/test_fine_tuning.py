@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cmunet_monai.label.fine_tuning import dice, fine_tune, read_history, split_by_group
+from cmunet_monai.label.fine_tuning import dice, fine_tune, read_history, split_by_group, with_whole_labels
 from cmunet_monai.label.segmenter import Segmenter, mask_of
 from cmunet_monai.networks import file_digest
 
@@ -107,3 +107,23 @@ def test_better_weights_are_used_at_once_and_the_old_ones_are_kept(bundle, label
     assert file_digest(tmp_path / "out" / "0000" / "replaced.safetensors") == before
     assert not np.array_equal(segmenter.probabilities(labelled[0]["image"]), first)
     assert json.loads(weights.with_suffix(".json").read_text())["sha256"] == done["weights_sha256"]
+
+
+def test_rows_of_damaged_labels_are_left_out_and_logged_with_their_reason(tmp_path, caplog):
+    frame, label = tmp_path / "frame.png", tmp_path / "whole.png"
+    Image.new("L", (30, 20), 9).save(frame)
+    Image.new("L", (30, 20)).save(label)
+    damaged = {"cut": label.read_bytes()[:50], "empty": b"", "other": b"II*\0", "small": None}
+    for name, content in damaged.items():
+        if content is None:
+            Image.new("L", (9, 9)).save(tmp_path / f"{name}.png")
+        else:
+            (tmp_path / f"{name}.png").write_bytes(content)
+    names = ["whole", *damaged, "missing"]
+    rows = [{"id": name, "image": str(frame), "label": str(tmp_path / f"{name}.png"), "group": name} for name in names]
+    whole, left_out = with_whole_labels(rows)
+    assert whole == rows[:1]
+    assert left_out == [*damaged, "missing"]
+    said = [record.getMessage() for record in caplog.records]
+    assert [name for name in left_out if not any(f"{name} is left out of training" in text for text in said)] == []
+    assert str(tmp_path) not in said[0]

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import time
 from urllib.parse import parse_qs, urlencode
 
 import pytest
@@ -79,7 +80,7 @@ def test_of_the_parameters_of_an_inference_only_what_it_needs_goes_on():
     assert json.loads(parse_qs(sent.decode())["params"][0]) == {"threshold": 0.4}
 
 
-@pytest.mark.parametrize("text", ["[1]", "5", "{", '{"a": NaN}', '{"a": 1e400}', '{"a": "\\ud800"}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["[1]", "5", "{", '{"a": NaN}', '{"a": 1e400}', '{"a": "\\ud800"}', "[" * 50_000])
 def test_parameters_that_could_not_be_written_again_are_refused(text):
     for path, body, headers in (
         ("/train/m", text.encode(), {}),
@@ -147,6 +148,123 @@ def test_a_body_is_bounded_whether_its_length_is_said_or_not():
     assert ask("POST", "/infer/m", headers={"content-length": "-1"})[0] == 413
     assert ask("POST", "/infer/m", chunks=[b"0" * 60, b"0" * 60])[::2] == (413, [])
     assert ask("POST", "/train/m", chunks=[b" " * 60, b"{}" + b" " * 38])[2] == [b"{}"]
+
+
+@pytest.mark.parametrize("path", ["/train/m", "/scoring/s", "/batch/infer/m", "/activelearning/s", "/infer/m"])
+def test_one_mebibyte_is_enough_for_all_but_a_label(path):
+    more = {"content-length": str(2**20 + 1)}
+    assert ask("POST", path, headers=more, limit=2**26)[::2] == (413, [])
+    assert ask("PUT", "/datastore/label", headers=more, limit=2**26)[0] == 200
+    assert ask("POST", "/auth/token", headers={"content-length": "4097"}, token="secret")[0] == 413
+
+
+def test_parameters_are_bounded_in_length_and_depth():
+    def train(value):
+        return ask("POST", "/train/m", body=json.dumps({"device": value}).encode(), limit=10**6)
+
+    def nested(depth, make):
+        value = 1
+        for _ in range(depth):
+            value = make(value)
+        return value
+
+    assert train("x" * 60_000)[0] == 200
+    assert train("x" * 70_000)[::2] == (413, [])
+    for make in (lambda value: [value], lambda value: {"a": value}, lambda value: [0, {"a": value}]):
+        assert train(nested(3, make))[0] == 200
+        for depth in (8, 200):
+            status, content, reached = train(nested(depth, make))
+            assert (status, reached) == (400, [])
+            assert "nested 8 deep" in content["detail"]
+
+
+@pytest.mark.parametrize(
+    "sent", [{"max_batch_size": -1}, {"max_batch_size": "2"}, {"max_batch_size": 1.5}, {"max_batch_size": True},
+             {"images": ["../x"]}, {"images": [1]}, {"images": "some"}, {"images": {"f0": 1}}]
+)  # fmt: skip
+def test_a_batch_that_could_not_run_is_refused_at_once(sent):
+    assert ask("POST", "/batch/infer/m", body=json.dumps(sent).encode(), limit=1000)[::2] == (400, [])
+
+
+def test_a_batch_of_named_images_gets_through_and_one_of_too_many_is_refused():
+    for count, expected in ((500, 200), (3000, 413)):
+        names = [f"R0123456789abcdef_{number:04d}" for number in range(count)]
+        assert ask("POST", "/batch/infer/m", body=json.dumps({"images": names}).encode(), limit=10**6)[0] == expected
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("path", ["/", "/info/", "/datastore/image", "/auth/"])
+def test_a_browser_that_says_another_site_asks_is_refused(path, site):
+    for token in (None, "secret"):
+        headers = {"sec-fetch-site": site, "authorization": "Bearer secret"}
+        assert ask("GET", path, headers=headers, token=token)[::2] == (403, [])
+
+
+def test_a_browser_that_shows_the_page_itself_is_answered():
+    for site in ("none", "same-origin"):
+        assert ask("GET", "/info/", headers={"sec-fetch-site": site})[0] == 200
+
+
+def test_a_long_body_is_parsed_while_others_are_answered():
+    """The loop that answers is free while 40 MB are looked at."""
+    pytest.importorskip("starlette")
+    body = b'--x\r\nContent-Disposition: form-data; name="label"; filename="a.png"\r\n\r\n' + b"\r\n-" * 2**21
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"multipart/form-data; boundary=x")]
+    scope = {"type": "http", "method": "PUT", "path": "/datastore/label", "query_string": b"", "headers": headers}
+    waits = []
+
+    async def app(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+
+    async def receive():
+        return {"type": "http.request", "body": body + b"\r\n--x--\r\n", "more_body": False}
+
+    async def watch():
+        while True:
+            begin = time.perf_counter()
+            await asyncio.sleep(0.01)
+            waits.append(time.perf_counter() - begin)
+
+    async def run():
+        watcher = asyncio.create_task(watch())
+        await asyncio.sleep(0)
+        await Guard(app, known=KNOWN, labels=["v"], page="", token=None)(scope, receive, lambda _: asyncio.sleep(0))
+        watcher.cancel()
+
+    asyncio.run(run())
+    assert max(waits) < 1
+
+
+@pytest.mark.parametrize("kind, shown", [("application/json", "WORKSPACE/frames"), ("text/plain", "WORKSPACE/frames"),
+                                         ("image/png", "/data/x/frames")])  # fmt: skip
+def test_an_answer_in_text_names_no_path_of_the_machine(kind, shown):
+    sent = []
+
+    async def app(scope, receive, send):
+        start = [(b"content-type", kind.encode()), (b"content-length", b"14")]
+        await send({"type": "http.response.start", "status": 200, "headers": start})
+        await send({"type": "http.response.body", "body": b"/data/x", "more_body": True})
+        await send({"type": "http.response.body", "body": b"/frames"})
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/info/",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+    }
+    guard = Guard(app, known=KNOWN, labels=["v"], page="", token=None, hidden={"/data/x": "WORKSPACE"})
+    asyncio.run(guard(scope, receive, send))
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    assert body.decode() == shown
+    assert dict(sent[0]["headers"])[b"content-length"] == str(len(body)).encode()
 
 
 def test_without_a_token_only_this_machine_is_answered():

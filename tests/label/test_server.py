@@ -1,5 +1,6 @@
 """The real server, from files to masks, labels and training. Runs by `make test-label`, where MONAI Label is."""
 
+import gzip
 import io
 import json
 import os
@@ -288,6 +289,89 @@ def test_labels_of_another_size_or_kind_are_refused(server):
     assert server.ask("GET", "/datastore/").json()["completed"] == 0
 
 
+def nifti_bomb():
+    """A small packed file, the values of which are said to begin behind half a GiB."""
+    content = bytearray(nibabel.Nifti1Image(np.zeros((64, 48, 1), np.uint8), np.eye(4)).to_bytes())
+    content[108:112] = np.float32(2**29).tobytes()
+    return gzip.compress(bytes(content), 1) + gzip.compress(bytes(2**26), 1) * 8
+
+
+def as_format(kind):
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def temporary(server):
+    return sorted(path.name for path in (server.workspace / "temporary").iterdir())
+
+
+HOSTILE = {
+    "endless PostScript": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n{ } loop\n",
+        ".png",
+        "{}",
+        "PostScript",
+    ),
+    "TIFF": (as_format("TIFF"), ".png", "{}", "TIFF"),
+    "NIfTI bomb": (nifti_bomb(), ".nii.gz", "{}", "values must begin"),
+    "PNG bomb": (as_format("PNG")[:16] + b"\0\0\xff\xff" * 2 + as_format("PNG")[24:], ".png", "{}", "65535 x 65535"),
+    "deep parameters": (as_format("PNG"), ".png", '{"a": ' + "[" * 200 + "]" * 200 + "}", "nested"),
+    "long parameters": (as_format("PNG"), ".png", json.dumps({"a": "x" * 10**5}), "65536 bytes"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_upload_is_refused_while_others_are_answered_and_leaves_nothing(server, kind):
+    content, suffix, params, text = HOSTILE[kind]
+    before = temporary(server)
+    with ThreadPoolExecutor(1) as pool:
+        begin = time.perf_counter()
+        files = {"label": (f"label{suffix}", content)}
+        path = "/datastore/label?image=f0&tag=final"
+        sent = pool.submit(server.ask, "PUT", path, files=files, data={"params": params})
+        while not sent.done():
+            asked = time.perf_counter()
+            assert server.ask("GET", "/info/").status_code == 200
+            assert time.perf_counter() - asked < 5
+        answer = sent.result()
+    assert time.perf_counter() - begin < 10
+    assert answer.status_code in (400, 413)
+    assert text in answer.json()["detail"]
+    assert temporary(server) == before
+
+
+def test_refused_requests_leave_nothing_and_answers_name_no_path(server):
+    before = temporary(server)
+    server.infer("f0", ".exe")
+    server.infer("f0", ".png", save_label=True, label_tag="a/b")
+    upload(server, "nobody", np.zeros((48, 64)))
+    assert temporary(server) == before
+    for method, path in (
+        ("GET", "/info/"),
+        ("GET", "/datastore/?output=all"),
+        ("GET", "/datastore/?output=train"),
+        ("GET", "/datastore/image/info?image=f0"),
+        ("POST", "/activelearning/random"),
+        ("GET", "/logs/"),
+        ("GET", f"/model/info/{MODEL}"),
+    ):
+        answer = server.ask(method, path)
+        assert answer.status_code == 200, path
+        assert str(server.workspace.parent) not in answer.text, path
+    assert "all origins" not in server.log.read_text()
+    assert "Allow Origins" not in server.log.read_text()
+
+
+def test_a_batch_that_cannot_run_is_refused_at_once(server):
+    for params, status in (
+        ({"max_batch_size": -1}, 400),
+        ({"images": ["../f0"]}, 400),
+        ({"images": [f"R0123456789abcdef_{number:04d}" for number in range(5000)]}, 413),
+    ):
+        assert server.ask("POST", f"/batch/infer/{MODEL}", json=params).status_code == status
+
+
 def test_labels_train_the_model_and_the_next_frame_is_asked_for(server):
     (server.workspace / "frames" / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n cut")
     first = server.ask("POST", "/activelearning/border_entropy", json={"client_id": "test"}).json()
@@ -296,7 +380,10 @@ def test_labels_train_the_model_and_the_next_frame_is_asked_for(server):
     old = server.infer("f7", ".png").content
     for seed, name in enumerate(PNG[:6]):
         assert upload(server, name, picture(seed)[1]).json()["label"] == name
-    assert server.ask("GET", "/datastore/").json()["completed"] == 6
+    upload(server, "f6", picture(6)[1])
+    kept = server.workspace / "frames" / "labels" / "final" / "f6.png"
+    kept.write_bytes(kept.read_bytes()[:50])  # damaged by whatever means
+    assert server.ask("GET", "/datastore/").json()["completed"] == 7
     started = server.ask("POST", f"/train/{MODEL}", json={"max_epochs": 25, "val_split": 0.3, "learning_rate": 0.05})
     assert started.status_code == 200
     state = server.wait("/train/")
@@ -305,7 +392,7 @@ def test_labels_train_the_model_and_the_next_frame_is_asked_for(server):
     training = info["trainings"][-1]
     assert training["replaced"], training
     assert training["dice_after"] > training["dice_before"]
-    assert (training["training"], training["validation"]) == (4, 2)
+    assert (training["training"], training["validation"], training["left_out"]) == (4, 2, ["f6"])
     assert info["checksum"] != before
     assert server.infer("f7", ".png").content != old
     following = server.ask("POST", "/activelearning/border_entropy", json={}).json()

@@ -50,8 +50,9 @@ def test_a_nifti_mask_of_a_picture_is_taken_by_its_axes(tmp_path, frame):
         (np.zeros((30, 20, 2), np.uint8), "the size of its image"),
         (np.full((30, 20, 1), 0.5, np.float32), "whole numbers"),
         (np.full((30, 20, 1), -1, np.int16), "whole numbers"),
-        (np.full((30, 20, 1), 256, np.int16), "whole numbers"),
-        (np.full((30, 20, 1), np.nan, np.float32), "finite"),
+        (np.arange(600, dtype=np.int16).reshape(30, 20, 1), "600 levels up to 599"),
+        (np.full((30, 20, 1), np.nan, np.float32), "whole numbers"),
+        (np.ones((30, 20, 1), np.uint8), "no pixel of it is background"),
     ],
 )
 def test_what_is_no_mask_of_the_image_is_refused(tmp_path, frame, values, text):
@@ -60,22 +61,41 @@ def test_what_is_no_mask_of_the_image_is_refused(tmp_path, frame, values, text):
 
 
 def test_a_mask_that_lies_elsewhere_is_refused(tmp_path, volume):
-    values = np.ones((30, 20, 4), np.uint8)
-    assert check_mask(nifti(tmp_path / "m.nii.gz", values, np.diag([0.2, 0.2, 1, 1])), volume).all()
-    with pytest.raises(ValueError, match=r"differ by 0\.4 mm"):
+    values = np.zeros((30, 20, 4), np.uint8)
+    values[3, 7] = 1
+    affine = np.diag([0.2, 0.2, 1, 1])
+    assert (check_mask(nifti(tmp_path / "m.nii.gz", values, affine), volume) == values).all()
+    with pytest.raises(ValueError, match="another place than its frame"):
         check_mask(nifti(tmp_path / "m.nii.gz", values, np.diag([-0.2, 0.2, 1, 1])), volume)
+    affine[0] = -0.2, 0, 0, 0.2 * 29
+    mirrored = nifti(tmp_path / "m.nii.gz", values[::-1], affine)
+    assert (check_mask(mirrored, volume) == values).all()
 
 
 @pytest.mark.parametrize("mode", ["P", "RGB", "RGBA", "LA"])
-def test_colours_and_palettes_are_no_mask(tmp_path, frame, mode):
-    Image.new("L", (30, 20), 1).convert(mode).save(tmp_path / "label.png")
-    with pytest.raises(ValueError, match=f"one grey channel, got mode {mode}"):
+def test_a_mask_in_colour_is_what_was_drawn(tmp_path, frame, mode):
+    values = np.zeros((20, 30), np.uint8)
+    values[3, 7] = 255
+    Image.fromarray(values).convert(mode).save(tmp_path / "label.png")
+    assert np.argwhere(check_mask(tmp_path / "label.png", frame)).tolist() == [[7, 3, 0]]
+
+
+def test_soft_edges_are_no_mask(tmp_path, frame):
+    Image.linear_gradient("L").resize((30, 20)).save(tmp_path / "label.png")
+    with pytest.raises(ValueError, match="levels up to"):
+        check_mask(tmp_path / "label.png", frame)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "EPS"])
+def test_another_format_is_no_mask_whatever_its_name(tmp_path, frame, kind):
+    Image.new("L", (30, 20)).save(tmp_path / "label.png", format=kind)
+    with pytest.raises(ValueError, match=r"cannot be read as PNG or NIfTI: .* no PNG file but"):
         check_mask(tmp_path / "label.png", frame)
 
 
 def test_the_servers_paths_are_not_told(tmp_path, frame):
     (tmp_path / "label.png").write_bytes(frame.read_bytes()[:50])
-    with pytest.raises(ValueError, match="cannot be read") as caught:
+    with pytest.raises(ValueError, match="no label: it is cut or damaged") as caught:
         check_mask(tmp_path / "label.png", frame)
     assert "label.png" not in str(caught.value)
 

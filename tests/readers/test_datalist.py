@@ -87,3 +87,10 @@ def test_a_label_that_is_not_there_is_named(labelled):
 def test_a_spacing_that_is_no_positive_number_is_named(labelled, value):
     with pytest.raises(ValueError, match=r"\(a\): `spacing_mm` must be a positive number or null"):
         labelled(spacing_mm=value)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, '{"test": ' + "[" * 5000 + "]" * 5000 + "}"])
+def test_a_data_list_that_is_nested_too_deep_is_refused_by_name(tmp_path, content):
+    (tmp_path / "list.json").write_text(content)
+    with pytest.raises(ValueError, match=r"list\.json"):
+        load_rows(tmp_path / "list.json", "test", tmp_path)

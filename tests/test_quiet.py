@@ -1,0 +1,33 @@
+import logging
+import subprocess
+import sys
+import warnings
+
+from cmunet_monai.quiet import REMARKS, quiet
+
+
+def test_remarks_are_left_out_and_other_warnings_stay(caplog):
+    quiet()
+    quiet()
+    for name, beginning in REMARKS.items():
+        logging.getLogger(name).warning("%s; and more", beginning)
+        logging.getLogger(name).warning("something else")
+        assert len(logging.getLogger(name).filters) == 1
+    assert [record.getMessage() for record in caplog.records] == ["something else"] * len(REMARKS)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        quiet()
+        warnings.warn("parsing config_file x.json: it is code", stacklevel=1)
+        warnings.warn("the learning rate is negative", stacklevel=1)
+    assert [str(warning.message) for warning in caught] == ["the learning rate is negative"]
+
+
+def test_a_run_of_monai_says_nothing_that_does_not_concern_a_user(tmp_path):
+    config = tmp_path / "x.json"
+    config.write_text('{"run": ["$print(40 + 2)"]}')
+    words = ["monai.bundle", "run", "--config_file", str(config), "--logging_file", "False", "--meta_file", str(config)]
+    done = subprocess.run([sys.executable, "-m", "cmunet_monai.quiet", *words], capture_output=True, text=True)
+    assert "42" in done.stdout
+    said = done.stdout + done.stderr
+    for remark in ("nvImageCodec", "parsing config_file", "Logging file is set"):
+        assert remark not in said
