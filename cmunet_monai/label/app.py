@@ -290,8 +290,8 @@ class BorderEntropyScoring(ScoringMethod):
             try:
                 planes = segmenter.probabilities(datastore.image_path(name), flips=True)
                 found: dict[str, Any] = {"score": max(border_entropy(p, threshold=threshold) for p in planes.T)}
-            except (OSError, ValueError) as error:
-                logger.warning("%s was not scored: %s", name, type(error).__name__)
+            except (OSError, ValueError):
+                logger.warning("%s was not scored: the image cannot be read", name)
                 found = {"score": None, "error": "the image cannot be read"}
             scores[name] = found | {"weights_sha256": digest}
             fresh += 1

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from monai.losses import DiceCELoss
 from torch import Tensor, nn
 from torch.nn import functional
+
+from cmunet_monai.losses.segmentation import SegmentationLoss
 
 
 def confident(probability: Tensor, threshold: float) -> Tensor:
@@ -37,20 +38,27 @@ class MeanTeacherLoss(nn.Module):
     Args:
         threshold: probability from which a teacher's pixel counts, for or against.
         unlabelled_weight: of the unlabelled frames' loss.
-        lambda_ce: weight of the cross-entropy beside the Dice loss of the labelled frames.
+        lambda_ce, lambda_cl_dice: of the labelled frames' loss, as of `SegmentationLoss`.
     Raises:
         ValueError: if `threshold` is not in 0.5 .. 1.
     Source: mean teacher (Tarvainen and Valpola 2017), with the confident hard answers of FixMatch (Sohn et al. 2020) in
         place of a squared difference.
     """
 
-    def __init__(self, *, threshold: float = 0.8, unlabelled_weight: float = 1.0, lambda_ce: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        threshold: float = 0.8,
+        unlabelled_weight: float = 1.0,
+        lambda_ce: float = 1.0,
+        lambda_cl_dice: float = 0.0,
+    ) -> None:
         super().__init__()
         if not 0.5 <= threshold < 1:
             raise ValueError(f"`threshold` must be at least 0.5 and below 1, got {threshold}")
         self.threshold = threshold
         self.unlabelled_weight = unlabelled_weight
-        self.supervised = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, lambda_ce=lambda_ce)
+        self.supervised = SegmentationLoss(lambda_ce=lambda_ce, lambda_cl_dice=lambda_cl_dice)
 
     def forward(self, input: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """The loss of a mixed batch.

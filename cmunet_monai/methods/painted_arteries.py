@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import torch
-from monai.losses import DiceCELoss
 from torch import Tensor
 
+from cmunet_monai.losses import SegmentationLoss
 from cmunet_monai.methods.base import PretrainingMethod, Reconstruction, in_range_of
 from cmunet_monai.networks import UNet
 
@@ -26,7 +26,7 @@ class PaintedArteries(PretrainingMethod):
 
     def __init__(self, network: UNet, *, lambda_ce: float = 1.0) -> None:
         super().__init__(network)
-        self.loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, lambda_ce=lambda_ce)
+        self.loss = SegmentationLoss(lambda_ce=lambda_ce)
 
     def forward(self, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The loss of a batch.
