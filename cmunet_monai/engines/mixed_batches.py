@@ -8,12 +8,12 @@ from torch.utils.data import Dataset, Sampler
 
 from cmunet_monai.engines.seeding import SeededCacheDataset
 
-Place = tuple[int, int]
-"""A data set, and a sample of it."""
+Place = tuple[int, int, int]
+"""A data set, a row of it, and how often that row has been drawn before in this epoch."""
 
 
 class MixedDataset(Dataset):
-    """Several data sets whose samples have the same keys; a sample is asked for by (data set, index).
+    """Several data sets whose samples have the same keys; a sample is asked for by its place.
 
     Args:
         datasets: the data sets; None where there is none (no labels).
@@ -28,7 +28,7 @@ class MixedDataset(Dataset):
     def __getitem__(self, place: Place) -> Any:
         dataset = self.datasets[place[0]]
         assert dataset is not None
-        return dataset[place[1]]
+        return dataset.draw(place[1], place[2])
 
     def set_epoch(self, epoch: int) -> None:
         """Name the epoch whose samples are drawn next."""
@@ -40,8 +40,8 @@ class MixedDataset(Dataset):
 class MixedBatchSampler(Sampler[list[Place]]):
     """The places of one epoch's batches: `counts[k]` samples of data set k in each.
 
-    Each data set is shuffled by (seed, epoch), and again when it has been passed: its indices then go on beyond its
-    length, so that `SeededCacheDataset` draws a new augmentation for the same row. `set_epoch` names the epoch.
+    Each data set is shuffled by (seed, epoch), and again when it has been passed; a row that comes again is drawn anew.
+    `set_epoch` names the epoch.
 
     Args:
         dataset: the data sets.
@@ -99,5 +99,5 @@ class MixedBatchSampler(Sampler[list[Place]]):
         size, passes = self.sizes[number], 0
         while True:
             order = np.random.default_rng([self.seed, self.epoch, number, passes]).permutation(size)
-            yield from ((number, passes * size + int(index)) for index in order)
+            yield from ((number, int(index), passes) for index in order)
             passes += 1

@@ -12,8 +12,8 @@ class SeededCacheDataset(CacheDataset):
     """MONAI's `CacheDataset` whose random transforms are seeded anew for every sample of every epoch.
 
     The same (seed, epoch, index) gives the same sample with any number of workers and in a resumed run, which MONAI's
-    per-worker state does not. An index beyond the length is a row drawn once more: the row `index` modulo the length.
-    `set_epoch` is called at each epoch's start by `SetDataEpoch` (workers are started anew each epoch, so they see it;
+    per-worker state does not. `draw` gives a row several times an epoch, another sample each time. `set_epoch` is
+    called at each epoch's start by `SetDataEpoch` (workers are started anew each epoch, so they see it;
     `persistent_workers` must stay off). One random state serves all transforms, and random transforms keep no record of
     themselves (MONAI's `track_meta`), which takes as long as most of them do.
 
@@ -40,14 +40,18 @@ class SeededCacheDataset(CacheDataset):
         """Name the epoch whose samples are drawn next."""
         self.epoch = epoch
 
-    def _transform(self, index: int) -> Any:
-        state = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]
-        self.random_state.seed(int(state))
+    def draw(self, index: int, repeat: int) -> Any:
+        """The sample of a row that is drawn for the `repeat`-th time in this epoch, from 0."""
+        name = (self.seed, self.epoch, index) if repeat == 0 else (self.seed, self.epoch, index, repeat)
+        self.random_state.seed(int(np.random.SeedSequence(name).generate_state(1)[0]))
         for item in self.random_transforms:
             item.set_random_state(state=self.random_state)  # MONAI's loaders give each its own
         tracked = get_track_meta()
         set_track_meta(False)
         try:
-            return super()._transform(index % len(self))
+            return super()._transform(index)
         finally:
             set_track_meta(tracked)
+
+    def _transform(self, index: int) -> Any:
+        return self.draw(index, 0)

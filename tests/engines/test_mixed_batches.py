@@ -24,26 +24,27 @@ def epoch_of(sampler, epoch=1):
 
 def test_each_batch_holds_its_number_of_each_data_set_and_an_epoch_passes_the_pacing_one_once(mixed):
     batches = epoch_of(MixedBatchSampler(mixed, [2, 5], paced_by=1))
-    assert [[part for part, _ in batch] for batch in batches] == [[0, 0, 1, 1, 1, 1, 1]] * 2
-    assert sorted(index for batch in batches for part, index in batch if part == 1) == list(range(10))
+    assert [[part for part, _, _ in batch] for batch in batches] == [[0, 0, 1, 1, 1, 1, 1]] * 2
+    assert sorted(index for batch in batches for part, index, _ in batch if part == 1) == list(range(10))
 
 
 def test_a_small_data_set_is_passed_again_and_each_row_comes_equally_often(mixed):
     batches = epoch_of(MixedBatchSampler(mixed, [3, 2], paced_by=1))  # 15 samples of 3 rows
-    indices = [index for batch in batches for part, index in batch if part == 0]
-    assert sorted(indices) == list(range(15))
-    assert Counter(index % 3 for index in indices) == {0: 5, 1: 5, 2: 5}
+    places = [place for batch in batches for place in batch if place[0] == 0]
+    assert len(set(places)) == 15
+    assert Counter(index for _, index, _ in places) == {0: 5, 1: 5, 2: 5}
+    assert Counter(repeat for _, _, repeat in places) == {0: 3, 1: 3, 2: 3, 3: 3, 4: 3}
 
 
 def test_a_row_that_comes_again_is_drawn_anew_and_the_same_place_gives_the_same(mixed):
     mixed.set_epoch(1)
-    first, second = mixed[0, 1]["image"], mixed[0, 4]["image"]
+    first, second = mixed[0, 1, 0]["image"], mixed[0, 1, 1]["image"]
     assert not torch.equal(first, second)
     assert torch.allclose(first, torch.full((1, 2, 2), 2.0), rtol=0.11)
     assert torch.allclose(second, torch.full((1, 2, 2), 2.0), rtol=0.11)
-    assert torch.equal(mixed[0, 4]["image"], second)
+    assert torch.equal(mixed[0, 1, 1]["image"], second)
     mixed.set_epoch(2)
-    assert not torch.equal(mixed[0, 1]["image"], first)
+    assert not torch.equal(mixed[0, 1, 0]["image"], first)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(mixed):
@@ -56,7 +57,7 @@ def test_the_order_depends_on_seed_and_epoch_alone(mixed):
 def test_processes_share_an_epoch_without_overlap(mixed):
     parts = [epoch_of(MixedBatchSampler(mixed, [1, 2], paced_by=1, num_replicas=2, rank=rank)) for rank in (0, 1)]
     assert [len(batches) for batches in parts] == [2, 2]  # 10 frames, 2 in each of 2 processes
-    indices = [index for batches in parts for batch in batches for part, index in batch if part == 1]
+    indices = [index for batches in parts for batch in batches for part, index, _ in batch if part == 1]
     assert len(set(indices)) == 8
 
 
