@@ -158,6 +158,11 @@ def test_dicom_and_deidentify(folder):
     assert len(list((folder / "deidentify #$(x)").rglob("*.dcm"))) == 1
 
 
+def test_trees(folder):
+    assert data_prep(["trees", "--output", str(folder / "trees"), "--trees", "1", "--size", "64"]) == 0
+    assert (folder / "trees" / "trees.json").is_file()
+
+
 def test_split_and_synthesize_wrote_here(made):
     assert (made / "splits" / "final.json").is_file()
     assert len(list((made / "data" / "images").iterdir())) == 12

@@ -6,10 +6,14 @@ import warnings
 from cmunet_monai.quiet import REMARKS, quiet
 
 
-def test_remarks_are_left_out_and_other_warnings_stay(caplog):
+def test_remarks_are_left_out_and_other_warnings_stay(caplog, monkeypatch):
     quiet()
     quiet()
     for name, beginning in REMARKS.items():
+        logger = logging.getLogger(name)  # other tests may have set up logging as bundles do
+        monkeypatch.setattr(logger, "propagate", True)
+        monkeypatch.setattr(logger, "disabled", False)
+        caplog.set_level(logging.WARNING, logger=name)
         logging.getLogger(name).warning("%s; and more", beginning)
         logging.getLogger(name).warning("something else")
         assert len(logging.getLogger(name).filters) == 1

@@ -95,7 +95,8 @@ def label_as_drawn(folder, row):
         name for name in originals.values() if name.endswith(".dcm") and is_run(folder, names, name, row["run"])
     )
     truth = nibabel.load(folder / "export" / "masks" / f"{Path(source).stem}.nii.gz")
-    label = nibabel.Nifti1Image(truth.get_fdata()[:, :, row["frame"] : row["frame"] + 1].astype("uint8"), truth.affine)
+    affine = nibabel.load(folder / "data" / row["image"]).affine  # as programs that draw save a label
+    label = nibabel.Nifti1Image(truth.get_fdata()[:, :, row["frame"] : row["frame"] + 1].astype("uint8"), affine)
     path = folder / "data" / "labels" / f"{row['id']}.nii.gz"
     path.parent.mkdir(exist_ok=True)
     nibabel.save(label, path)

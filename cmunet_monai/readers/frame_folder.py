@@ -77,7 +77,7 @@ def find_frames(
             f"no frame ({', '.join(SUFFIXES)}, DICOM) in {source}, which holds {others} other files"
             + (f" and {len(locked)} folders that cannot be opened" if locked else "")
         )
-    logger.info("%s: %d frames, %d DICOM files, %d others passed over", root, len(pictures), len(runs), others)
+    logger.info("%d frames, %d DICOM files, %d others passed over", len(pictures), len(runs), others)
     return root, pictures, runs, sorted(locked)
 
 

@@ -364,7 +364,7 @@ def test_a_nifti_mask_has_the_affine_and_array_of_its_frame(frames, tmp_path, da
 
 def test_every_frame_gives_one_mask_and_one_overlay_and_a_second_run_the_same(frames, tmp_path, dark_detector):
     output = frames / "out"
-    expected = {"segments.csv", "statistics.json"}
+    expected = {"segments.csv", "statistics.json", ".cmunet_monai", ".predict.lock"}
     expected |= {f"masks/{name}" for name in ("a.png", "a.nii.gz", "later/b.png")}
     expected |= {f"overlays/{name}" for name in ("a.png", "a.nii.gz.png", "later/b.png")}
     expected |= {f"records/{name}.json" for name in ("a.png", "a.nii.gz", "later/b.png")}

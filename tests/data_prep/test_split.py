@@ -16,6 +16,7 @@ def _make_dataset(folder: Path, sizes: dict[str, int], *, unlabelled: dict[str, 
     """Groups of labelled frames by their size, groups of unlabelled ones, and five test frames."""
     (folder / "images").mkdir(parents=True)
     frame = Image.fromarray(np.full((4, 4), 255, np.uint8))
+    frame.putpixel((0, 0), 0)  # also a label, which must hold background
 
     def rows(groups: dict[str, int], prefix: str, is_labelled: bool) -> list[dict[str, object]]:
         made = []

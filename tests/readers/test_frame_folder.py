@@ -117,7 +117,17 @@ def test_links_are_not_followed_and_listed(folder, tmp_path):
     assert [row["id"] for row in list_frames(folder / "link.png")] == ["link.png"]  # one that is named is meant
 
 
-@pytest.mark.parametrize("name", ["it's one", 'a "b', "back\\slash", "caf\udce9", "new\nline", "Müller, Anna"])
+ODD_NAMES = {
+    "apostrophe": "it's one",
+    "quote": 'a "b',
+    "backslash": "back\\slash",
+    "no text": "caf\udce9",
+    "line": "new\nline",
+    "comma": "Müller, Anna",
+}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES.keys())
 def test_no_path_reaches_the_table_whatever_the_names(tmp_path, name):
     folder = tmp_path / name / f"IM {name}"
     folder.mkdir(parents=True)

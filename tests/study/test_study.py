@@ -597,7 +597,9 @@ def real(plan):
     """The study on the real bundle, with a frame and its label for each list."""
     rows = {}
     for number, name in enumerate(("training", "validation", "test")):
-        Image.fromarray(np.full((8, 8), number, np.uint8)).save(plan.parent / f"{name}.png")
+        picture = np.full((8, 8), 100 + number, np.uint8)
+        picture[:4] = 0  # a label holds 0 for background and one other value
+        Image.fromarray(picture).save(plan.parent / f"{name}.png")
         rows[name] = [{"id": name, "image": f"{name}.png", "label": f"{name}.png", "group": name}]
     for path in plan.parent.glob("draw_*/*.json"):
         path.write_text(json.dumps(rows))
