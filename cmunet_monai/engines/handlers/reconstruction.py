@@ -1,6 +1,7 @@
-"""Pictures of what a method reconstructs."""
+"""Pictures of what a network makes of the same few frames, every few epochs."""
 
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,21 @@ from cmunet_monai.engines.seeding import SeededCacheDataset
 from cmunet_monai.methods import PretrainingMethod, Reconstruction
 
 
-class ReconstructionPictures:
-    """Write a PNG of the same few views every few epochs: what a method gives as its `Reconstruction`.
+class EpochPictures(ABC):
+    """Write a PNG of the same few rows every few epochs.
 
     Args:
-        method: the method, or its `DistributedDataParallel`; one that reconstructs nothing gives no picture.
-        dataset: gives the views; its first rows are shown, as drawn for epoch 0.
-        output_dir: folder of `reconstruction_epoch_0010.png`, ...
+        dataset: its first rows are shown, as drawn for epoch 0.
+        output_dir: folder of `PREFIX_epoch_0010.png`, ...
         every: epochs between two pictures; the last epoch always has one.
-        frames: number of views shown.
+        frames: number of rows shown.
     """
 
+    prefix: str
+
     def __init__(
-        self,
-        method: PretrainingMethod,
-        dataset: SeededCacheDataset,
-        output_dir: str | os.PathLike[str],
-        *,
-        every: int = 5,
-        frames: int = 4,
+        self, dataset: SeededCacheDataset, output_dir: str | os.PathLike[str], *, every: int = 5, frames: int = 4
     ) -> None:
-        self.method = method
         self.dataset = dataset
         self.output_dir = Path(output_dir)
         self.every = every
@@ -48,16 +43,48 @@ class ReconstructionPictures:
         epoch = engine.state.epoch
         if not is_main_process() or not (epoch % self.every == 0 or epoch == engine.state.max_epochs):
             return
-        method: Any = getattr(self.method, "module", self.method)
         self.dataset.set_epoch(0)
         rows = [self.dataset[index] for index in range(min(self.frames, len(self.dataset)))]
-        views, _ = engine.prepare_batch(default_collate(rows), engine.state.device)  # type: ignore[attr-defined]
+        pictures = self.pictures(engine, default_collate(rows))
+        if pictures is not None:
+            draw_reconstructions(pictures, self.output_dir / f"{self.prefix}_epoch_{epoch:04d}.png", epoch)
+
+    @abstractmethod
+    def pictures(self, engine: Any, batch: Any) -> Reconstruction | None:
+        """What is drawn of a batch; None where there is nothing."""
+
+
+class ReconstructionPictures(EpochPictures):
+    """`EpochPictures` of what a method gives as its `Reconstruction`.
+
+    Args:
+        method: the method, or its `DistributedDataParallel`; one that reconstructs nothing gives no picture.
+        dataset: gives the views.
+        output_dir, every, frames: as of `EpochPictures`.
+    """
+
+    prefix = "reconstruction"
+
+    def __init__(
+        self,
+        method: PretrainingMethod,
+        dataset: SeededCacheDataset,
+        output_dir: str | os.PathLike[str],
+        *,
+        every: int = 5,
+        frames: int = 4,
+    ) -> None:
+        super().__init__(dataset, output_dir, every=every, frames=frames)
+        self.method = method
+
+    def pictures(self, engine: Any, batch: Any) -> Reconstruction | None:
+        method: Any = getattr(self.method, "module", self.method)
+        views, _ = engine.prepare_batch(batch, engine.state.device)
         method.eval()
         with torch.no_grad():
-            pictures = method.reconstruct(views)
+            pictures: Reconstruction | None = method.reconstruct(views)
         method.train()
-        if pictures is not None:
-            draw_reconstructions(pictures, self.output_dir / f"reconstruction_epoch_{epoch:04d}.png", epoch)
+        return pictures
 
 
 def draw_reconstructions(pictures: Reconstruction, path: Path, epoch: int) -> None:
