@@ -79,7 +79,7 @@ class MeanTeacher:
             `image`, and `label`, `labelled`, and `teacher`, (B, 1, H, W), the probability of an artery, which is 0 for
             labelled frames: nobody asks for it.
         """
-        views, _ = prepare_views(batch, device, non_blocking)
+        views = prepare_views(batch, device, non_blocking)[0]
         labelled = views["labelled"].bool()
         probability = torch.zeros_like(views["label"], dtype=torch.float32)
         if not labelled.all():

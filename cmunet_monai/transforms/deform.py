@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
+from monai.utils import ensure_tuple
 
 from cmunet_monai.transforms.frame_array import frame_array
 
@@ -98,7 +99,7 @@ class RandDeformd(MapTransform, Randomizable):
             raise ValueError(f"`scale` must be (smallest, largest), both above 0, got {tuple(scale)}")
         if grid < 2:
             raise ValueError(f"`grid` must be 2 nodes or more, got {grid}")
-        self.label_keys = (label_keys,) if isinstance(label_keys, str) else tuple(label_keys)
+        self.label_keys = ensure_tuple(label_keys)
         self.scale = (scale[0], scale[1])
         self.rotation_deg = rotation_deg
         self.shift = shift

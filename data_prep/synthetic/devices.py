@@ -35,7 +35,7 @@ def _sheath(rng: Generator, view: CArmView) -> Map:
     """A sheath or a second catheter across the field: a hollow tube, dark at its walls."""
     path, outer_mm = _path_across(rng, view), rng.uniform(0.8, 1.6)
     wall = _tube(path, outer_mm, view) - rng.uniform(0.3, 1.0) * _tube(path, rng.uniform(0.6, 0.85) * outer_mm, view)
-    return rng.uniform(0.06, 0.25) * wall
+    return np.asarray(rng.uniform(0.06, 0.25) * wall, dtype=np.float32)
 
 
 def _pacing_lead(rng: Generator, view: CArmView) -> Map:
