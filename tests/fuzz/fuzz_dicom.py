@@ -101,6 +101,8 @@ def damage(content: bytes, rng: np.random.Generator) -> bytes:
 def _with_dataset(content: bytes, change: Callable[[pydicom.Dataset, np.random.Generator], None], rng) -> bytes:
     with disable_value_validation():
         dataset = pydicom.dcmread(pydicom.filebase.DicomBytesIO(content))
+        if not dataset.original_encoding[1]:  # pydicom writes no other byte order than it read: big-endian ones are cut
+            return content[: rng.integers(len(content))]
         change(dataset, rng)
         target = pydicom.filebase.DicomBytesIO()
         dataset.save_as(target)
