@@ -235,7 +235,7 @@ def _forked_area(lines: NDArray[np.float32]) -> float:
     from skimage.morphology import skeletonize
 
     dark = (lines > STANDING_STRENGTH).astype(np.uint8)
-    dark[[0, 1, -2, -1]] = dark[:, [0, 1, -2, -1]] = 0  # edges of the picture
+    dark[:2] = dark[-2:] = dark[:, :2] = dark[:, -2:] = 0  # edges of the picture, which may be a single line
     _, pieces, boxes, _ = cv2.connectedComponentsWithStats(dark, connectivity=8)
     for piece in 1 + np.argsort(-boxes[1:, cv2.CC_STAT_AREA])[:4]:
         long = boxes[piece, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max() >= MIN_NEW_LENGTH * max(lines.shape)

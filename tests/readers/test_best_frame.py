@@ -231,3 +231,10 @@ def test_a_table_that_moves_wires_along_fills_no_tree():
 def test_wires_that_show_more_clearly_at_the_start_are_no_tree():
     clearer = 1 + 0.2 * (np.arange(FRAMES) < 6)
     assert fullest_frame(filling_curve(draw_wires(np.zeros(FRAMES), clearer))) is None
+
+
+@pytest.mark.parametrize("shape", [(1, 64), (64, 1), (1, 1), (3, 200)])
+@pytest.mark.parametrize("count", [1, 4])
+def test_frames_of_a_line_or_a_point_have_no_filled_tree(shape, count):
+    frames = np.random.default_rng(0).uniform(50, 200, (count, *shape)).astype(np.float32)
+    assert not filling_curve(frames).filled.any()
