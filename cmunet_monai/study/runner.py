@@ -207,9 +207,10 @@ def mistakes(study: Study) -> list[str]:
     for draw in dict.fromkeys(draw for label_set in study.labels.values() for draw in label_set.draws):
         for name in (*(f"fold_{fold}" for fold in FOLDS), "final"):
             found += _problems(finetuning_run(study, output, draw / f"{name}.json", pretrained_weights=start))
-    for cell in cells_of(study):
-        for evaluation in evaluation_runs(study, cell, output / "model.safetensors").values():
-            found += _problems(evaluation, made_by_the_study=("weights",))
+    weights = output / "model.safetensors"
+    evaluations = (run for cell in cells_of(study) for run in evaluation_runs(study, cell, weights).values())
+    for evaluation in {run.settings["datalist"]: run for run in evaluations}.values():  # each list is read once
+        found += _problems(evaluation, made_by_the_study=("weights",))
     return list(dict.fromkeys(found))
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from scipy import ndimage
 
 from cmunet_monai.transforms.frame_array import frame_array
+from cmunet_monai.transforms.vessel_prior import ridge_pieces
 
 FILL_SIGMAS_PX = (3.0, 6.0, 12.0, 24.0, 48.0)
 TEXTURE_SIGMA_PX = 1.5
@@ -27,8 +27,7 @@ def artery_region(response: np.ndarray, *, share: float, least_px: int = 40, mar
         least_px: smaller pieces (8 neighbours) are noise.
         margin_px: radius by which the pieces grow, since a vessel is wider than its ridge.
     """
-    strong = (response > 0) & (response >= np.quantile(response, 1 - share))
-    pieces, _ = ndimage.label(strong, structure=np.ones((3, 3)))
+    pieces = ridge_pieces(response, share)
     large = np.bincount(pieces.ravel()) >= least_px
     large[0] = False
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin_px + 1,) * 2)

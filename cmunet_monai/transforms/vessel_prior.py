@@ -103,12 +103,20 @@ def grow_vessels(response: np.ndarray, share: float = 0.08) -> np.ndarray:
         ValueError: if `share` is not between 0 and 1.
     Source: Huang et al. 2025 (VasoMIM), with a Sato instead of a Frangi filter.
     """
+    pieces = ridge_pieces(response, share)
+    return (pieces == pieces.flat[int(np.argmax(response))]) & (pieces > 0)
+
+
+def ridge_pieces(response: np.ndarray, share: float) -> np.ndarray:
+    """(H, W) the number of the piece (8 neighbours) that each of the strongest pixels belongs to, from 1; 0 elsewhere.
+
+    Args, Raises: as of `grow_vessels`.
+    """
     if not 0 < share < 1:
         raise ValueError(f"`share` must be between 0 and 1, got {share}")
     strong = (response > 0) & (response >= np.quantile(response, 1 - share))
-    pieces, _ = ndimage.label(strong, structure=np.ones((3, 3)))
-    piece = pieces.flat[int(np.argmax(response))]
-    return (pieces == piece) & strong
+    pieces: np.ndarray = ndimage.label(strong, structure=np.ones((3, 3)))[0]
+    return pieces
 
 
 class VesselPriord(MapTransform):
