@@ -41,9 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=CHOICES,
         default=["fullest"],
-        help="which frames of a run: the fullest, one to measure (filled and still), early and late ones "
-        "(default: fullest)",
+        help="which frames of a run: the fullest, one to measure (filled and still), early and late ones, or all, which "
+        "gives mean_teacher.json and pre-training more unlabelled frames (default: fullest)",
     )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="of `--frames all`, every N-th (default: 1)")
     parser.add_argument("--spacing-mm", type=float, metavar="MM", help="size of a pixel for runs that do not know it")
     parser.add_argument("--any-sop-class", action="store_true", help="take other classes too (Secondary Capture)")
     parser.add_argument("--keep-flagged", action="store_true", help="keep subtracted and bright-contrast runs")
@@ -57,7 +58,9 @@ def run(args: argparse.Namespace) -> None:
         ValueError: a bad argument, or the output was made with another key or by another verb.
     """
     check_spacing(args.spacing_mm)
-    settings = Settings(tuple(args.frames), not args.any_sop_class, args.spacing_mm, args.keep_flagged)
+    if args.every < 1:
+        raise ValueError(f"--every must be at least 1, got {args.every}")
+    settings = Settings(tuple(args.frames), args.every, not args.any_sop_class, args.spacing_mm, args.keep_flagged)
     records = work_through(open_archive(args, settings, verb="dicom"), ingest, args, title="frames", outputs=_OUTPUTS)
     _write_datalist(records, args.output)
     write_reports(records, args.output)

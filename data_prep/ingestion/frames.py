@@ -1,7 +1,7 @@
 """One XA object of an export: its frames chosen, written without anything that identifies, and described."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -32,9 +32,9 @@ from data_prep.deidentification.burned_in import reason_to_look
 from data_prep.ingestion.sources import Source
 from data_prep.temporal_range import TemporalRange
 
-Choice = Literal["fullest", "measure", "early", "late"]
+Choice = Literal["fullest", "measure", "early", "late", "all"]
 Status = Literal["kept", "passed over", "quarantined", "failed", "duplicate"]
-CHOICES: tuple[Choice, ...] = ("fullest", "measure", "early", "late")
+CHOICES: tuple[Choice, ...] = ("fullest", "measure", "early", "late", "all")
 THUMBNAIL_PX = 160
 _FRAMES_KEPT = 8  # for the check of polarity
 _SHOWN_FACTS = (
@@ -49,6 +49,7 @@ class Settings:
     """What the outputs depend on, besides the files."""
 
     frames: tuple[Choice, ...] = ("fullest",)
+    every: int = 1
     require_xa: bool = True
     spacing_mm: float | None = None
     keep_flagged: bool = False
@@ -154,7 +155,7 @@ def ingest(task: tuple[Job, Record]) -> Record:
             reason = None if reviewed else reason_to_look(run, passage.darkest, passage.brightest)
             if reason is not None:
                 return replace(found, status="quarantined", reason=reason)
-            chosen = _choose(curve, run, job.settings.frames)
+            chosen = _choose(curve, run, job.settings)
             obstacle = _obstacle(run, chosen, bright)
             if obstacle is not None and not (chosen and job.settings.keep_flagged):
                 return replace(found, status="passed over", reason=obstacle)
@@ -206,24 +207,27 @@ def _obstacle(run: XARun, chosen: Mapping[int, str], bright: bool) -> str | None
     return None
 
 
-def _choose(curve: FillingCurve, run: XARun, choices: tuple[Choice, ...]) -> dict[int, str]:
+def _choose(curve: FillingCurve, run: XARun, settings: Settings) -> dict[int, str]:
     """Frame -> what it was chosen as (several words where one frame answers several choices), in order of frames.
 
-    A single frame is taken as it is: it has no course over time to be judged by.
+    A single frame is taken as it is: it has no course over time to be judged by. `all` takes the undamaged ones among
+    every `settings.every`-th frame, also those before the contrast agent, of a run that shows a filled tree.
     """
     if run.frames == 1:
         return {0: "single"}
-    frames = {
-        "fullest": fullest_frame(curve),
-        "measure": measure_frame(curve, r_wave_frames=run.r_wave_frames),
-        "early": early_frame(curve),
-        "late": late_frame(curve),
+    every_nth = range(0, run.frames if curve.filled.any() else 0, settings.every)
+    frames: dict[Choice, Sequence[int | None]] = {
+        "fullest": [fullest_frame(curve)],
+        "measure": [measure_frame(curve, r_wave_frames=run.r_wave_frames)],
+        "early": [early_frame(curve)],
+        "late": [late_frame(curve)],
+        "all": [index for index in every_nth if curve.whole[index]],
     }
     chosen: dict[int, list[str]] = {}
-    for choice in choices:
-        index = frames[choice]
-        if index is not None:
-            chosen.setdefault(index, []).append(choice)
+    for choice in settings.frames:
+        for index in frames[choice]:
+            if index is not None:
+                chosen.setdefault(index, []).append(choice)
     return {index: " ".join(chosen[index]) for index in sorted(chosen)}
 
 

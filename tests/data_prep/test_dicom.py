@@ -326,6 +326,21 @@ def test_a_moved_export_is_the_same_export(export, tmp_path):
     assert {word for row in rows for word in row.extra["choices"].split()} == {"fullest", "early"}
 
 
+def test_every_nth_frame_of_a_run_is_written_for_learning_without_labels(export, tmp_path, capsys):
+    shutil.copytree(export / f"{CANARY}_0", tmp_path / "export")
+    arguments = (tmp_path / "export", tmp_path / "data", "--frames", "fullest", "all", "--every")
+    assert ingest(*arguments, "0") == 2
+    assert "--every must be at least 1, got 0" in capsys.readouterr().err
+    assert ingest(*arguments, "5") == 0
+    rows = validate_datalist(tmp_path / "data" / "datalist.json").lists["pretraining"]
+    for run in {row.extra["run"] for row in rows}:
+        chosen = {row.extra["frame"]: row.extra["choices"].split() for row in rows if row.extra["run"] == run}
+        assert [frame for frame, words in chosen.items() if "all" in words] == [0, 5, 10, 15, 20]
+        assert sum("fullest" in words for words in chosen.values()) == 1
+        assert len({row.patient_id for row in rows if row.extra["run"] == run}) == 1  # a split keeps them together
+    assert len(list((tmp_path / "data" / "images").iterdir())) == len(rows)
+
+
 def test_places_and_files_that_cannot_be_right_are_named(export, tmp_path, capsys):
     def error(*arguments):
         assert ingest(*arguments) == 2
