@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import stat
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +20,8 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
-from cmunet_monai.atomic import write_csv_atomic
-from cmunet_monai.file_modes import others_can_read
-from cmunet_monai.lock import alone
+from cmunet_monai.files.atomic import write_csv_atomic
+from cmunet_monai.files.lock import alone
 
 logger = logging.getLogger(__name__)
 
@@ -183,3 +183,8 @@ def _as_cell(text: str) -> str:
     # a file name need not be text: what is none is written as escapes; nor has a damaged identifier any limit of length
     text = text[:1024].encode("utf-8", "backslashreplace").decode()
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def others_can_read(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's mode lets group or others at it. On Windows a mode does not tell, and the answer is no."""
+    return sys.platform != "win32" and bool(stat.S_IMODE(Path(path).stat().st_mode) & 0o077)

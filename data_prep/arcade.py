@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from cmunet_monai.atomic import atomic_path
+from cmunet_monai.files.atomic import atomic_path
 from data_prep.datalist import Row, datalist_text, join_faults, load_image, read_json_object, write_datalist
 from data_prep.near_duplicates import (
     SAME_CONTENT_CORRELATION,

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cmunet_monai.atomic import write_text_atomic
-from cmunet_monai.readers import frame_size
-from cmunet_monai.readers.label_file import may_fit, read_label_of_frame
-from cmunet_monai.readers.nifti_file import is_nifti, read_nifti
-from cmunet_monai.readers.picture_file import read_picture
-from cmunet_monai.readers.xa_spacing import is_spacing_mm
+from cmunet_monai.files import frame_size
+from cmunet_monai.files.atomic import write_text_atomic
+from cmunet_monai.files.label import may_fit, read_label_of_frame
+from cmunet_monai.files.nifti import is_nifti, read_nifti
+from cmunet_monai.files.picture import read_picture
+from cmunet_monai.xa.spacing import is_spacing_mm
 
 LIST_NAMES = ("pretraining", "training", "validation", "test")
 _ROW_KEYS = ("id", "image", "label", "group", "patient_id", "spacing_mm", "spacing_source")

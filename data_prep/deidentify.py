@@ -31,7 +31,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cmunet_monai.atomic import write_csv_atomic
+from cmunet_monai.files.atomic import write_csv_atomic
 from data_prep.deidentification.copies import copy_run
 from data_prep.ingestion.archive import add_archive_arguments, open_archive, work_through
 from data_prep.ingestion.frames import Record, Settings

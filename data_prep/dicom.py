@@ -22,7 +22,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cmunet_monai.readers.xa_spacing import check_spacing
+from cmunet_monai.xa.spacing import check_spacing
 from data_prep.datalist import Row, write_datalist
 from data_prep.ingestion.archive import add_archive_arguments, open_archive, work_through
 from data_prep.ingestion.frames import CHOICES, Record, Settings, ingest
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=CHOICES,
         default=["fullest"],
-        help="which frames of a run: the fullest, one to measure (filled and still), early and late ones, or all, which "
-        "gives mean_teacher.json and pre-training more unlabelled frames (default: fullest)",
+        help="which frames of a run: the fullest, one to measure (filled and still), early and late ones, or all: more "
+        "unlabelled frames for pre-training and mean_teacher.json (default: fullest)",
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="of `--frames all`, every N-th (default: 1)")
     parser.add_argument("--spacing-mm", type=float, metavar="MM", help="size of a pixel for runs that do not know it")

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cmunet_monai.atomic import atomic_path
+from cmunet_monai.files.atomic import atomic_path
 from data_prep.datalist import Row, datalist_text, write_datalist
 from data_prep.synthetic import synthesize_frame
 from data_prep.synthetic.cine_files import CineSettings, write_cines

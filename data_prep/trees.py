@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmunet_monai.atomic import atomic_path, write_text_atomic
+from cmunet_monai.files.atomic import atomic_path, write_text_atomic
 from data_prep.synthetic import synthesize_frame
 from data_prep.synthetic.devices import draw_devices
 from data_prep.synthetic.folder import check_folder

@@ -184,5 +184,5 @@ def test_a_key_is_read_where_nothing_can_be_written(tmp_path):
 
 def test_on_windows_a_mode_does_not_tell_who_can_read_a_key(names, tmp_path, monkeypatch):
     names.key_file.chmod(0o644)
-    monkeypatch.setattr("cmunet_monai.file_modes.sys.platform", "win32")
+    monkeypatch.setattr("cmunet_monai.pseudonyms.sys.platform", "win32")
     assert Pseudonyms.open(names.key_file, output=tmp_path / "data").key == names.key

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cmunet_monai.check.names import some
-from cmunet_monai.readers.label_file import read_label_of_frame
+from cmunet_monai.files.label import read_label_of_frame
 
 MOST_VESSEL = 0.5
 OUTLIER_FACTOR = 5

@@ -34,3 +34,8 @@ def local_device() -> torch.device:
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     torch.cuda.set_device(device)
     return device
+
+
+def is_main_process() -> bool:
+    """True in a run of one process, and in rank 0 of a distributed one."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmunet_monai.atomic import atomic_path
+from cmunet_monai.files.atomic import atomic_path
 from cmunet_monai.handover import layout, signature
 from cmunet_monai.handover.archive import write_archive
 from cmunet_monai.handover.card import card_text

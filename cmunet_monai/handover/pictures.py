@@ -107,8 +107,7 @@ def _check_png(content: bytes) -> tuple[int, int]:
 def _plain_nifti(path: Path) -> bytes:
     import numpy as np
 
-    from cmunet_monai.nifti import with_geometry_of
-    from cmunet_monai.readers.nifti_file import read_nifti
+    from cmunet_monai.files.nifti import read_nifti, with_geometry_of
 
     try:
         source = read_nifti(path, max_values=MAX_SIDE**2)

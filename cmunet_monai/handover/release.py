@@ -65,7 +65,7 @@ def this_release() -> Release:
 
 
 def installed_files() -> dict[str, bytes]:
-    """The code of the `cmunet_monai` that runs, by its path in a wheel (`cmunet_monai/atomic.py`), and its data files.
+    """The code of the `cmunet_monai` that runs, by its path in a wheel (`cmunet_monai/bundle.py`), and its data files.
 
     Raises:
         RuntimeError: where it does not run from a folder; a wheel from a package must not judge that package.

@@ -16,7 +16,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.files.atomic import write_text_atomic
 from cmunet_monai.handover.release import FILE
 
 UNCHANGED = ("LICENSE", "configs/logging.conf")

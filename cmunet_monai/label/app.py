@@ -26,7 +26,9 @@ from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 from numpy.typing import NDArray
 
-from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.files.atomic import write_text_atomic
+from cmunet_monai.files.nifti import is_nifti
+from cmunet_monai.files.own_results import RESEARCH_USE
 from cmunet_monai.label.clicks import correct_mask
 from cmunet_monai.label.datastore import FrameDatastore
 from cmunet_monai.label.fine_tuning import fine_tune, read_history
@@ -36,8 +38,6 @@ from cmunet_monai.label.segmenter import Segmenter, mask_of
 from cmunet_monai.label.uncertainty import border_entropy, choose_next
 from cmunet_monai.label.upload import write_mask_like
 from cmunet_monai.label.workspace import Workspace, check_id
-from cmunet_monai.notice import RESEARCH_USE
-from cmunet_monai.readers.nifti_file import is_nifti
 
 logger = logging.getLogger(__name__)
 

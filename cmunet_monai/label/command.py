@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cmunet_monai.file_modes import others_can_read
-from cmunet_monai.notice import RESEARCH_USE
+from cmunet_monai.files.own_results import RESEARCH_USE
 from cmunet_monai.prediction.command import frames_of
+from cmunet_monai.pseudonyms import others_can_read
 
 EPILOG = f"""
 Your studies are read, never written to: frames, labels, the bundle with what it learns, and the log go to the

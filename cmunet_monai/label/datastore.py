@@ -13,11 +13,11 @@ from filelock import FileLock
 from monailabel.datastore.local import DataModel, LocalDatastore, LocalDatastoreModel
 from numpy.typing import NDArray
 
-from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.files.atomic import write_text_atomic
+from cmunet_monai.files.nifti import is_nifti
 from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.upload import check_mask, write_mask_like
 from cmunet_monai.label.workspace import check_id
-from cmunet_monai.readers.nifti_file import is_nifti
 
 logger = logging.getLogger(__name__)
 

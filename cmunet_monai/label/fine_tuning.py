@@ -16,14 +16,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from cmunet_monai.atomic import atomic_path, write_text_atomic
 from cmunet_monai.bundle import run_workflow
+from cmunet_monai.files.atomic import atomic_path, write_text_atomic
+from cmunet_monai.files.label import read_label, read_label_of_frame
+from cmunet_monai.files.nifti import as_nifti, is_nifti
 from cmunet_monai.label.planes import read_planes
 from cmunet_monai.label.segmenter import WEIGHTS, Segmenter, mask_of
 from cmunet_monai.networks import file_digest
-from cmunet_monai.nifti import as_nifti
-from cmunet_monai.readers.label_file import read_label, read_label_of_frame
-from cmunet_monai.readers.nifti_file import is_nifti
 
 logger = logging.getLogger(__name__)
 

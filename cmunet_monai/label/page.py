@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from html import escape
 
+from cmunet_monai.files.own_results import RESEARCH_USE
 from cmunet_monai.label.guard import Known
-from cmunet_monai.notice import RESEARCH_USE
 
 
 def slicer_steps(url: str, *, known: Known, token: bool) -> list[str]:

@@ -8,10 +8,9 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from cmunet_monai.nifti import with_geometry_of
-from cmunet_monai.readers.label_file import planes_shape
-from cmunet_monai.readers.label_place import PICTURE_AFFINE
-from cmunet_monai.readers.nifti_file import is_nifti, read_nifti
+from cmunet_monai.files.label import planes_shape
+from cmunet_monai.files.label_place import PICTURE_AFFINE
+from cmunet_monai.files.nifti import is_nifti, read_nifti, with_geometry_of
 from cmunet_monai.transforms import FrameReader
 
 SUFFIXES = (".png", ".nii.gz", ".nii")

@@ -15,10 +15,10 @@ from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
 from cmunet_monai.bundle import load_workflow
+from cmunet_monai.files.nifti import as_nifti
 from cmunet_monai.inferers import FlipViews
 from cmunet_monai.label.planes import read_planes
 from cmunet_monai.networks import file_digest
-from cmunet_monai.nifti import as_nifti
 
 WEIGHTS = Path("models") / "model.safetensors"
 

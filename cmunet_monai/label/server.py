@@ -15,11 +15,11 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from cmunet_monai.files.lock import alone
 from cmunet_monai.label.guard import LEAST_TOKEN, Guard, Known, lacks_token
 from cmunet_monai.label.page import front_page, slicer_steps
 from cmunet_monai.label.refusal import RequestRefusedError
 from cmunet_monai.label.workspace import Workspace
-from cmunet_monai.lock import alone
 
 logger = logging.getLogger(__name__)
 

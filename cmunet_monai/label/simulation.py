@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, label
 
-from cmunet_monai.atomic import atomic_path, write_csv_atomic, write_text_atomic
+from cmunet_monai.files.atomic import atomic_path, write_csv_atomic, write_text_atomic
+from cmunet_monai.files.label import read_label
 from cmunet_monai.label.clicks import correct_mask
 from cmunet_monai.label.fine_tuning import dice, run_bundle
 from cmunet_monai.label.planes import read_planes
 from cmunet_monai.label.segmenter import Segmenter, mask_of
 from cmunet_monai.label.uncertainty import border_entropy, choose_next
 from cmunet_monai.readers import load_rows
-from cmunet_monai.readers.label_file import read_label
 from cmunet_monai.report.intervals import hierarchical_bootstrap
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cmunet_monai.atomic import atomic_path
+from cmunet_monai.files.atomic import atomic_path
+from cmunet_monai.files.label import may_fit, planes_shape, read_label_of_frame
+from cmunet_monai.files.nifti import is_nifti
 from cmunet_monai.label.planes import suffix_of, write_nifti
-from cmunet_monai.readers.label_file import may_fit, planes_shape, read_label_of_frame
-from cmunet_monai.readers.nifti_file import is_nifti
 
 
 def check_mask(label: str | os.PathLike[str], image: str | os.PathLike[str]) -> NDArray[np.uint8]:

@@ -26,21 +26,20 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from cmunet_monai.atomic import atomic_path, write_text_atomic
+from cmunet_monai.files.atomic import atomic_path, write_text_atomic
+from cmunet_monai.files.nifti import as_nifti, is_nifti
 from cmunet_monai.handover.extract import extract_package
 from cmunet_monai.handover.pictures import plain_picture
 from cmunet_monai.handover.verify import verify_package
 from cmunet_monai.label.planes import read_planes, suffix_of, write_nifti
 from cmunet_monai.label.segmenter import WEIGHTS
 from cmunet_monai.networks import file_digest
-from cmunet_monai.nifti import as_nifti
 from cmunet_monai.pseudonyms import Pseudonyms
-from cmunet_monai.readers.frame_choice import Frames, check_frames
 from cmunet_monai.readers.frame_folder import find_frames, report_passed_over, run_rows
-from cmunet_monai.readers.nifti_file import is_nifti
-from cmunet_monai.readers.xa_errors import XAReadError
-from cmunet_monai.readers.xa_identity import read_identity
-from cmunet_monai.readers.xa_run import read_frames
+from cmunet_monai.xa.errors import XAReadError
+from cmunet_monai.xa.frame_choice import Frames, check_frames
+from cmunet_monai.xa.identity import read_identity
+from cmunet_monai.xa.run import read_frames
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cmunet_monai.atomic import atomic_path, write_text_atomic
+from cmunet_monai.files.atomic import atomic_path, write_text_atomic
 
 logger = logging.getLogger(__name__)
 

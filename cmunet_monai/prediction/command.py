@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cmunet_monai.notice import RESEARCH_USE
+from cmunet_monai.files.own_results import RESEARCH_USE
 from cmunet_monai.options import options_named
 
 SOME_PASSED_OVER = 3

@@ -15,11 +15,10 @@ from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 from numpy.typing import NDArray
 
-from cmunet_monai.atomic import write_csv_atomic, write_text_atomic
-from cmunet_monai.lock import alone
+from cmunet_monai.files.atomic import write_csv_atomic, write_text_atomic
+from cmunet_monai.files.lock import alone
+from cmunet_monai.files.own_results import RESEARCH_USE, check_free, is_marked, mark_results
 from cmunet_monai.measurements import Measurements, measure_arteries, narrowing_rows, segment_rows
-from cmunet_monai.notice import RESEARCH_USE
-from cmunet_monai.own_results import check_free, is_marked, mark_results
 from cmunet_monai.prediction.frame_by_frame import FrameByFrame, reason_of
 from cmunet_monai.prediction.run_outputs import read_masks, runs_of, write_animation
 from cmunet_monai.pseudonyms import Pseudonyms

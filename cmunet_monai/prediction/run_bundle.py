@@ -8,7 +8,7 @@ from typing import Any
 
 import cmunet_monai
 from cmunet_monai.bundle import run_workflow
-from cmunet_monai.readers.frame_choice import Frames
+from cmunet_monai.xa.frame_choice import Frames
 
 BUNDLE = "coronary_xa_segmentation"
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cmunet_monai.atomic import atomic_path
-from cmunet_monai.readers.nifti_file import read_nifti
-from cmunet_monai.readers.picture_file import read_picture
+from cmunet_monai.files.atomic import atomic_path
+from cmunet_monai.files.nifti import read_nifti
+from cmunet_monai.files.picture import read_picture
 
 Row = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cmunet_monai.readers.xa_polarity import line_polarity
+from cmunet_monai.xa.polarity import line_polarity
 
 Verdict = Literal["ok", "review", "refused"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cmunet_monai.readers.frame_size import frame_size
-from cmunet_monai.readers.label_file import may_fit
-from cmunet_monai.readers.xa_spacing import is_spacing_mm
+from cmunet_monai.files.frame_size import frame_size
+from cmunet_monai.files.label import may_fit
+from cmunet_monai.xa.spacing import is_spacing_mm
 
 
 def load_rows(

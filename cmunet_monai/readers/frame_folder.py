@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cmunet_monai.atomic import write_csv_atomic
-from cmunet_monai.nifti import known_spacing_mm
-from cmunet_monai.notice import RESEARCH_USE
-from cmunet_monai.own_results import MARK, is_marked
+from cmunet_monai.files.atomic import write_csv_atomic
+from cmunet_monai.files.nifti import known_spacing_mm
+from cmunet_monai.files.own_results import MARK, RESEARCH_USE, is_marked
 from cmunet_monai.pseudonyms import Pseudonyms, write_map
-from cmunet_monai.readers.frame_choice import Frames, check_frames, choose_frames
-from cmunet_monai.readers.xa_errors import XAReadError
-from cmunet_monai.readers.xa_identity import read_identity
-from cmunet_monai.readers.xa_run import XARun, read_run, read_sound_frames
-from cmunet_monai.readers.xa_spacing import check_spacing
+from cmunet_monai.readers.frame_reader import FrameReader
+from cmunet_monai.xa.errors import XAReadError
+from cmunet_monai.xa.frame_choice import Frames, check_frames, choose_frames
+from cmunet_monai.xa.identity import read_identity
+from cmunet_monai.xa.run import XARun, read_run, read_sound_frames
+from cmunet_monai.xa.spacing import check_spacing
 
 logger = logging.getLogger(__name__)
 
@@ -156,8 +156,6 @@ def unless_around(
 def _picture_rows(
     pictures: list[Path], root: Path, lost: dict[str, str], *, spacing_mm: float | None
 ) -> Iterator[dict[str, Any]]:
-    from cmunet_monai.transforms import FrameReader  # which imports readers
-
     reader = FrameReader()
     source = "user" if spacing_mm is not None else "unknown"
     for path in tqdm(pictures, desc="reading frames", unit="file", disable=None):

@@ -10,8 +10,7 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
-from cmunet_monai.readers.frame_choice import Frames, check_frames, choose_frames
-from cmunet_monai.readers.xa_errors import (
+from cmunet_monai.xa.errors import (
     DamagedDicomError,
     MissingDecoderError,
     NoFilledTreeError,
@@ -19,10 +18,11 @@ from cmunet_monai.readers.xa_errors import (
     UnsupportedDicomError,
     XAReadError,
 )
-from cmunet_monai.readers.xa_polarity import contrast_may_be_bright
-from cmunet_monai.readers.xa_run import XARun, read_frames, read_run
-from cmunet_monai.readers.xa_shutter import Shutter, valid_region
-from cmunet_monai.readers.xa_spacing import Spacing, check_spacing, spacing_of_run
+from cmunet_monai.xa.frame_choice import Frames, check_frames, choose_frames
+from cmunet_monai.xa.polarity import contrast_may_be_bright
+from cmunet_monai.xa.run import XARun, read_frames, read_run
+from cmunet_monai.xa.shutter import Shutter, valid_region
+from cmunet_monai.xa.spacing import Spacing, check_spacing, spacing_of_run
 
 __all__ = [
     "DamagedDicomError",

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from cmunet_monai.atomic import write_csv_atomic, write_text_atomic
+from cmunet_monai.files.atomic import write_csv_atomic, write_text_atomic
 from cmunet_monai.report.figures import all_figures, save
 from cmunet_monai.report.page import Content, page
 from cmunet_monai.report.study_runs import diameter_unit, has_undefined_distance, largest_diagonal, read_runs, sources

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cmunet_monai.atomic import atomic_path
+from cmunet_monai.files.atomic import atomic_path
 from cmunet_monai.report.study_runs import StudyRuns, finetuning_loss, pretraining_losses, validation_dice
 from cmunet_monai.report.study_table import SHOWN, Agreement, TableRow, diameters, label_words
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cmunet_monai.engines.handlers.evaluation import file_name
-from cmunet_monai.readers.picture_file import read_picture
+from cmunet_monai.files.picture import read_picture
 from cmunet_monai.report.study_runs import Source, StudyRuns, last_reconstructions, sources
 from cmunet_monai.report.study_table import (
     FEW_DRAWS,

@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from cmunet_monai.atomic import write_csv_atomic, write_text_atomic
 from cmunet_monai.bundle import Config, as_config, is_config_text, run_command
 from cmunet_monai.check import RunArguments, check_run
-from cmunet_monai.lock import alone
+from cmunet_monai.files.atomic import write_csv_atomic, write_text_atomic
+from cmunet_monai.files.lock import alone
 from cmunet_monai.networks import file_digest
 from cmunet_monai.study.plan import FOLDS, Study
 

@@ -10,9 +10,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ensure_tuple
 
-from cmunet_monai.readers.label_file import read_label
-from cmunet_monai.readers.label_place import in_order_of_frame
-from cmunet_monai.readers.nifti_file import is_nifti
+from cmunet_monai.files.label import read_label
+from cmunet_monai.files.label_place import in_order_of_frame
+from cmunet_monai.files.nifti import is_nifti
 
 
 class LoadLabeld(MapTransform):

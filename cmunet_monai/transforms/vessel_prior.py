@@ -15,7 +15,7 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 from skimage.filters import sato
 
-from cmunet_monai.atomic import atomic_path
+from cmunet_monai.files.atomic import atomic_path
 from cmunet_monai.transforms.frame_array import frame_array
 
 logger = logging.getLogger(__name__)

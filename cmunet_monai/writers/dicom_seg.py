@@ -46,12 +46,12 @@ from pydicom.uid import (
 )
 from torch import Tensor
 
-from cmunet_monai.atomic import atomic_path
-from cmunet_monai.notice import RESEARCH_USE
+from cmunet_monai.files.atomic import atomic_path
+from cmunet_monai.files.own_results import RESEARCH_USE
 from cmunet_monai.pseudonyms import Pseudonyms, shifted_date
-from cmunet_monai.readers.xa_errors import DamagedDicomError, typed_errors
-from cmunet_monai.readers.xa_header import quiet_pydicom
-from cmunet_monai.readers.xa_run import XARun, read_run
+from cmunet_monai.xa.errors import DamagedDicomError, typed_errors
+from cmunet_monai.xa.header import quiet_pydicom
+from cmunet_monai.xa.run import XARun, read_run
 
 Identity = Literal["pseudonym", "source"]
 

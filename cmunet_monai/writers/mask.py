@@ -8,10 +8,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from cmunet_monai.atomic import atomic_path
-from cmunet_monai.nifti import as_nifti, with_geometry_of
-from cmunet_monai.readers.nifti_file import read_nifti
-from cmunet_monai.readers.picture_file import picture_size
+from cmunet_monai.files.atomic import atomic_path
+from cmunet_monai.files.nifti import as_nifti, read_nifti, with_geometry_of
+from cmunet_monai.files.picture import picture_size
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 

@@ -9,9 +9,9 @@ from skimage.measure import find_contours
 from skimage.morphology import disk
 from torch import Tensor
 
-from cmunet_monai.atomic import atomic_path
+from cmunet_monai.files.atomic import atomic_path
+from cmunet_monai.files.own_results import RESEARCH_USE
 from cmunet_monai.measurements import Narrowing
-from cmunet_monai.notice import RESEARCH_USE
 
 Array = np.ndarray | Tensor
 

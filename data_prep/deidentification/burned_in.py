@@ -1,8 +1,27 @@
-"""May the pixels of a run hold text?"""
+"""May the pixels of a run hold text? Text that is burned in stands still while the frames go by."""
 
-from cmunet_monai.readers.xa_pixels import FloatFrame
-from cmunet_monai.readers.xa_run import XARun
+import numpy as np
+
+from cmunet_monai.xa.pixels import FloatFrame
+from cmunet_monai.xa.run import XARun
 from data_prep.deidentification.text_like import text_like_boxes
+
+
+class TemporalRange:
+    """Minimum and maximum of frames (row, column) that pass by one at a time; without a frame there is neither."""
+
+    darkest: FloatFrame
+    brightest: FloatFrame
+
+    def __init__(self) -> None:
+        self.empty = True
+
+    def add(self, frame: FloatFrame) -> None:
+        if self.empty:
+            self.darkest, self.brightest, self.empty = frame.copy(), frame.copy(), False
+        else:
+            np.minimum(self.darkest, frame, out=self.darkest)
+            np.maximum(self.brightest, frame, out=self.brightest)
 
 
 def reason_to_look(run: XARun, darkest: FloatFrame, brightest: FloatFrame) -> str | None:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from cmunet_monai.readers.xa_codecs import codestream
-from cmunet_monai.readers.xa_errors import DamagedDicomError, UnsupportedDicomError
-from cmunet_monai.readers.xa_file import JPEG_2000_SYNTAXES, JPEG_LS_SYNTAXES, JPEG_SYNTAXES, RLE
-from cmunet_monai.readers.xa_jpeg import read_jpeg
+from cmunet_monai.xa.codecs import codestream
+from cmunet_monai.xa.errors import DamagedDicomError, UnsupportedDicomError
+from cmunet_monai.xa.file import JPEG_2000_SYNTAXES, JPEG_LS_SYNTAXES, JPEG_SYNTAXES, RLE
+from cmunet_monai.xa.jpeg import read_jpeg
 
 _EOI, _SOS, _COMMENT = 0xD9, 0xDA, 0xFE
 _APPLICATION = range(0xE0, 0xF0)

@@ -9,11 +9,11 @@ import pydicom
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from cmunet_monai.atomic import atomic_path
-from cmunet_monai.readers.xa_errors import DamagedDicomError, XAReadError, typed_errors
-from cmunet_monai.readers.xa_header import quiet_pydicom
-from cmunet_monai.readers.xa_identity import read_identity
-from cmunet_monai.readers.xa_run import XARun, read_run
+from cmunet_monai.files.atomic import atomic_path
+from cmunet_monai.xa.errors import DamagedDicomError, XAReadError, typed_errors
+from cmunet_monai.xa.header import quiet_pydicom
+from cmunet_monai.xa.identity import read_identity
+from cmunet_monai.xa.run import XARun, read_run
 from data_prep.deidentification.burned_in import reason_to_look
 from data_prep.deidentification.left_out import without_frames
 from data_prep.deidentification.pixels import PlainPixels, plain_pixels

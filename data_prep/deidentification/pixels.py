@@ -8,9 +8,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cmunet_monai.readers.xa_codecs import decode_frame
-from cmunet_monai.readers.xa_errors import DamagedDicomError, UnsupportedDicomError, XAReadError, typed_errors
-from cmunet_monai.readers.xa_file import (
+from cmunet_monai.xa.codecs import decode_frame
+from cmunet_monai.xa.errors import DamagedDicomError, UnsupportedDicomError, XAReadError, typed_errors
+from cmunet_monai.xa.file import (
     EXPLICIT_BIG,
     IMPLICIT_LITTLE,
     NATIVE_SYNTAXES,
@@ -21,10 +21,10 @@ from cmunet_monai.readers.xa_file import (
     open_dicom,
     read_span,
 )
-from cmunet_monai.readers.xa_header import quiet_pydicom
-from cmunet_monai.readers.xa_pixels import FloatFrame, PixelFormat, pixel_format, unpack_decoded
+from cmunet_monai.xa.header import quiet_pydicom
+from cmunet_monai.xa.pixels import FloatFrame, PixelFormat, pixel_format, unpack_decoded
+from data_prep.deidentification.burned_in import TemporalRange
 from data_prep.deidentification.codestream import without_comments
-from data_prep.temporal_range import TemporalRange
 
 _ITEM = b"\xfe\xff\x00\xe0"
 

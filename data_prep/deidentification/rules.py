@@ -31,7 +31,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID
 from pydicom.valuerep import format_number_as_ds
 
 from cmunet_monai.pseudonyms import Pseudonyms, shifted_date
-from cmunet_monai.readers.xa_run import ENHANCED_XA_IMAGE, XARun, is_subtracted
+from cmunet_monai.xa.run import ENHANCED_XA_IMAGE, XARun, is_subtracted
 from data_prep.deidentification.kept import (
     DATES,
     FALLBACKS,

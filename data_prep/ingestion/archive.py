@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.files.atomic import write_text_atomic
 from cmunet_monai.pseudonyms import Pseudonyms, lock_file, map_file, write_map
 from data_prep.ingestion.frames import Job, Record, Settings, inspect
 from data_prep.ingestion.pool import Lost, Work, cluster, processes

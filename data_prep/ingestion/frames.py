@@ -12,10 +12,10 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from cmunet_monai.atomic import atomic_path
-from cmunet_monai.nifti import as_nifti
+from cmunet_monai.files.atomic import atomic_path
+from cmunet_monai.files.nifti import as_nifti
 from cmunet_monai.pseudonyms import Pseudonyms
-from cmunet_monai.readers.best_frame import (
+from cmunet_monai.xa.best_frame import (
     FillingCurve,
     early_frame,
     filling_curve,
@@ -23,14 +23,13 @@ from cmunet_monai.readers.best_frame import (
     late_frame,
     measure_frame,
 )
-from cmunet_monai.readers.xa_errors import NotAngiographyError, UnsupportedDicomError, XAReadError
-from cmunet_monai.readers.xa_identity import read_identity
-from cmunet_monai.readers.xa_pixels import FloatFrame
-from cmunet_monai.readers.xa_polarity import contrast_may_be_bright
-from cmunet_monai.readers.xa_run import XARun, read_frames, read_run, read_sound_frames
-from data_prep.deidentification.burned_in import reason_to_look
+from cmunet_monai.xa.errors import NotAngiographyError, UnsupportedDicomError, XAReadError
+from cmunet_monai.xa.identity import read_identity
+from cmunet_monai.xa.pixels import FloatFrame
+from cmunet_monai.xa.polarity import contrast_may_be_bright
+from cmunet_monai.xa.run import XARun, read_frames, read_run, read_sound_frames
+from data_prep.deidentification.burned_in import TemporalRange, reason_to_look
 from data_prep.ingestion.sources import Source
-from data_prep.temporal_range import TemporalRange
 
 Choice = Literal["fullest", "measure", "early", "late", "all"]
 Status = Literal["kept", "passed over", "quarantined", "failed", "duplicate"]

@@ -6,7 +6,7 @@ from html import escape
 from importlib.metadata import version
 from pathlib import Path
 
-from cmunet_monai.atomic import write_csv_atomic, write_text_atomic
+from cmunet_monai.files.atomic import write_csv_atomic, write_text_atomic
 from data_prep.ingestion.frames import Record
 
 _STYLE = """

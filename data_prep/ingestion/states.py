@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from cmunet_monai.atomic import write_text_atomic
+from cmunet_monai.files.atomic import write_text_atomic
 from data_prep.ingestion.frames import Job, Record
 
 _FOLDER = "states"

@@ -17,7 +17,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from cmunet_monai.atomic import atomic_path, write_text_atomic
+from cmunet_monai.files.atomic import atomic_path, write_text_atomic
 from data_prep.datalist import read_json_object
 from data_prep.synthetic.cine import MIN_FRAMES, SyntheticCine, branch_label, synthesize_cine
 from data_prep.synthetic.folder import check_folder

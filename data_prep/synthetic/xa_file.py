@@ -34,7 +34,7 @@ from pydicom.uid import (
     XRayAngiographicImageStorage,
 )
 
-from cmunet_monai.atomic import atomic_path
+from cmunet_monai.files.atomic import atomic_path
 
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 NEAR_LOSSLESS_ERROR = 2

@@ -28,8 +28,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
 from cmunet_monai.prediction import predict
-from cmunet_monai.readers.best_frame import filling_curve
-from cmunet_monai.readers.xa_run import read_frames
+from cmunet_monai.xa.best_frame import filling_curve
+from cmunet_monai.xa.run import read_frames
 from data_prep.__main__ import main as data_prep
 
 PRE_CONTRAST = 0.05

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from cmunet_monai.readers import list_frames
-from cmunet_monai.readers.xa_run import read_frames, read_run
+from cmunet_monai.xa.run import read_frames, read_run
 from data_prep.__main__ import main
 from data_prep.deidentification.left_out import without_frames
 from data_prep.synthetic.cine import synthesize_cine

@@ -11,9 +11,9 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
 from cmunet_monai.pseudonyms import Pseudonyms
-from cmunet_monai.readers.xa_header import _KEYWORDS as READ_KEYWORDS
-from cmunet_monai.readers.xa_run import ENHANCED_XA_IMAGE, XA_IMAGE, XARun
-from cmunet_monai.readers.xa_spacing import Spacing
+from cmunet_monai.xa.header import _KEYWORDS as READ_KEYWORDS
+from cmunet_monai.xa.run import ENHANCED_XA_IMAGE, XA_IMAGE, XARun
+from cmunet_monai.xa.spacing import Spacing
 from data_prep.deidentification import kept, rules
 from data_prep.deidentification.rules import deidentify_dataset, table_actions
 

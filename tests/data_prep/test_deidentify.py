@@ -26,9 +26,9 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
 from cmunet_monai.pseudonyms import Pseudonyms
-from cmunet_monai.readers.xa_errors import DamagedDicomError
-from cmunet_monai.readers.xa_run import read_frames, read_run
-from cmunet_monai.readers.xa_spacing import Spacing
+from cmunet_monai.xa.errors import DamagedDicomError
+from cmunet_monai.xa.run import read_frames, read_run
+from cmunet_monai.xa.spacing import Spacing
 from data_prep import deidentify
 from data_prep.__main__ import main
 from data_prep.deidentification.codestream import without_comments

@@ -25,8 +25,8 @@ import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from cmunet_monai.pseudonyms import Pseudonyms
-from cmunet_monai.readers.xa_identity import read_identity
-from cmunet_monai.readers.xa_run import read_frames
+from cmunet_monai.xa.identity import read_identity
+from cmunet_monai.xa.run import read_frames
 from data_prep.__main__ import main
 from data_prep.datalist import validate_datalist
 from data_prep.deidentification.rules import table_actions

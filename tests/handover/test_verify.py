@@ -619,7 +619,7 @@ INFORMATION = f"cmunet_monai-{VERSION}.dist-info"
     [
         ({"cmunet_monai/__init__.py": b"import evil\n"}, "'cmunet_monai/__init__.py' is not that of the cmunet_monai"),
         ({"cmunet_monai/evil.py": b"x\n"}, "'cmunet_monai/evil.py' is not in the cmunet_monai"),
-        ({"cmunet_monai/atomic.py": None}, "'cmunet_monai/atomic.py' is missing"),
+        ({"cmunet_monai/files/atomic.py": None}, "'cmunet_monai/files/atomic.py' is missing"),
         ({"cmunet_monai/handover/release.json": b"{}"}, "is not that of the cmunet_monai"),
         ({"evil.pth": b"import evil\n"}, "'evil.pth': a wheel of"),
         ({"torch/__init__.py": b"x\n"}, "'torch/__init__.py': a wheel of"),

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cmunet_monai.nifti import as_nifti
-from cmunet_monai.own_results import mark_results
+from cmunet_monai.files.nifti import as_nifti
+from cmunet_monai.files.own_results import mark_results
 from cmunet_monai.pseudonyms import Pseudonyms, map_file
 from cmunet_monai.readers import list_frames
-from cmunet_monai.readers.xa_run import read_run
+from cmunet_monai.xa.run import read_run
 from data_prep.synthetic.cine import synthesize_cine
 from data_prep.synthetic.xa_file import XAFacts, write_xa
 

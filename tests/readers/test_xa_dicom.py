@@ -80,7 +80,7 @@ def test_best_frame_is_asked_for_and_given(file, monkeypatch, wanted):
         fullest_frame=lambda curve: seen.update(curve=curve) or 1,
         measure_frame=lambda curve, *, r_wave_frames: seen.update(curve=curve, r=r_wave_frames) or 2,
     )
-    monkeypatch.setitem(sys.modules, "cmunet_monai.readers.best_frame", best)
+    monkeypatch.setitem(sys.modules, "cmunet_monai.xa.best_frame", best)
     array, meta = XADicomReader(wanted).get_data((file(r_wave_frames=(0, 2)),))
     index = 1 if wanted == "fullest" else 2
     np.testing.assert_array_equal(array, ramp(3)[[index]])
@@ -93,7 +93,7 @@ def test_run_without_a_filled_tree_is_a_typed_error(file, monkeypatch):
     none = SimpleNamespace(
         filling_curve=list, fullest_frame=lambda curve: None, measure_frame=lambda curve, *, r_wave_frames: None
     )
-    monkeypatch.setitem(sys.modules, "cmunet_monai.readers.best_frame", none)
+    monkeypatch.setitem(sys.modules, "cmunet_monai.xa.best_frame", none)
     with pytest.raises(NoFilledTreeError, match="none of its 3 frames"):
         XADicomReader("fullest").get_data((file(),))
 

@@ -20,12 +20,12 @@ from pydicom.sr.coding import Code
 from skimage.color import lab2rgb
 
 from cmunet_monai.pseudonyms import Pseudonyms
-from cmunet_monai.readers.xa_errors import DamagedDicomError, NotAngiographyError, UnsupportedDicomError, XAReadError
-from cmunet_monai.readers.xa_identity import read_identity
-from cmunet_monai.readers.xa_run import ENHANCED_XA_IMAGE, XA_IMAGE
 from cmunet_monai.writers import draw_outline
 from cmunet_monai.writers.dicom_seg import write_dicom_seg
 from cmunet_monai.writers.overlay import OUTLINE
+from cmunet_monai.xa.errors import DamagedDicomError, NotAngiographyError, UnsupportedDicomError, XAReadError
+from cmunet_monai.xa.identity import read_identity
+from cmunet_monai.xa.run import ENHANCED_XA_IMAGE, XA_IMAGE
 from data_prep.__main__ import main
 from data_prep.synthetic.xa_file import TRANSFER_SYNTAX_NAMES, XAFacts, write_xa
 

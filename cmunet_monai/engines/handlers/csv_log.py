@@ -12,8 +12,8 @@ from ignite.engine import Engine, Events
 from monai.utils import CommonKeys
 from torch.optim import Optimizer
 
-from cmunet_monai.atomic import write_csv_atomic
-from cmunet_monai.engines.handlers.resume import is_main_process
+from cmunet_monai.engines.distributed import is_main_process
+from cmunet_monai.files.atomic import write_csv_atomic
 
 
 class CSVLog:

@@ -5,8 +5,8 @@ import sys
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
+from cmunet_monai.engines.distributed import is_main_process
 from cmunet_monai.engines.handlers.csv_log import named_losses
-from cmunet_monai.engines.handlers.resume import is_main_process
 
 
 class ProgressBar:

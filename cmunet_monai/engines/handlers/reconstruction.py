@@ -10,9 +10,9 @@ from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from torch.utils.data import default_collate
 
-from cmunet_monai.atomic import atomic_path
-from cmunet_monai.engines.handlers.resume import is_main_process
+from cmunet_monai.engines.distributed import is_main_process
 from cmunet_monai.engines.seeding import SeededCacheDataset
+from cmunet_monai.files.atomic import atomic_path
 from cmunet_monai.methods import PretrainingMethod, Reconstruction
 
 

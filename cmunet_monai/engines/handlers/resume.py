@@ -11,7 +11,8 @@ import torch
 import torch.distributed
 from ignite.engine import Engine, Events
 
-from cmunet_monai.atomic import atomic_path
+from cmunet_monai.engines.distributed import is_main_process
+from cmunet_monai.files.atomic import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -97,11 +98,6 @@ class ResumableCheckpoint:
         with atomic_path(self.path) as temporary:
             torch.save(state, temporary)
         self.saved = perf_counter()
-
-
-def is_main_process() -> bool:
-    """True in a run of one process, and in rank 0 of a distributed one."""
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def _unwrap(item: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from cmunet_monai.engines.handlers.resume import is_main_process
+from cmunet_monai.engines.distributed import is_main_process
 from cmunet_monai.networks import UNet, save_unet_weights
 from cmunet_monai.networks.weights import PARTS
 

@@ -10,8 +10,8 @@ from ignite.engine import Engine, Events
 from monai.handlers import ValidationHandler
 from torch import nn
 
-from cmunet_monai.atomic import write_csv_atomic
-from cmunet_monai.engines.handlers.resume import is_main_process
+from cmunet_monai.engines.distributed import is_main_process
+from cmunet_monai.files.atomic import write_csv_atomic
 from cmunet_monai.networks import save_unet_weights
 
 

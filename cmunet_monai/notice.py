@@ -1,3 +1,0 @@
-"""What stands on every result."""
-
-RESEARCH_USE = "research use only"
