@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cmunet_monai.files import frame_size
 from cmunet_monai.files.atomic import write_text_atomic
+from cmunet_monai.files.frame_size import frame_size
 from cmunet_monai.files.label import may_fit, read_label_of_frame
 from cmunet_monai.files.nifti import is_nifti, read_nifti
 from cmunet_monai.files.picture import read_picture

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from cmunet_monai.files.atomic import write_csv_atomic
 from cmunet_monai.files.nifti import known_spacing_mm
 from cmunet_monai.files.own_results import MARK, RESEARCH_USE, is_marked
+from cmunet_monai.files.walk import NotOpened, walk
 from cmunet_monai.pseudonyms import Pseudonyms, write_map
 from cmunet_monai.readers.frame_reader import FrameReader
 from cmunet_monai.xa.errors import XAReadError
@@ -50,21 +51,23 @@ def find_frames(
     root = Path(source)
     if not root.exists():
         raise FileNotFoundError(f"no file or folder at {root}")
+    left_out = Path(leave_out).resolve() if leave_out is not None else None
+    if left_out is not None and root.resolve().is_relative_to(left_out):
+        raise ValueError(f"the frames in {root} lie in {leave_out}, which is left out: choose another output folder")
+    files: list[Path] = []
     locked: list[Path] = []
     if root.is_file():
         files, root = [root], root.parent
     else:
         if is_marked(root.resolve()):
             raise ValueError(f"{root} holds results of an earlier run, no frames ({MARK} beside it says so)")
-        files = _files_below(root, locked)
-    left_out = Path(leave_out).resolve() if leave_out is not None else None
-    if left_out is not None and root.resolve().is_relative_to(left_out):
-        raise ValueError(f"the frames in {root} lie in {leave_out}, which is left out: choose another output folder")
+        for item in walk(root, leave_out=lambda path: _is_none_of_ours(path, left_out)):
+            if isinstance(item, NotOpened):
+                locked.append(item.path)
+            else:
+                files.append(item[1])
     pictures, runs, others = [], [], 0
     for path in files:
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if hidden or not path.is_file() or (left_out is not None and path.resolve().is_relative_to(left_out)):
-            continue
         picture = path.name.lower().endswith(SUFFIXES)
         if _is_dicom(path, unreadable=not picture):  # whatever its name, which may be a patient's
             runs.append(path)
@@ -81,15 +84,9 @@ def find_frames(
     return root, pictures, runs, sorted(locked)
 
 
-def _files_below(root: Path, locked: list[Path]) -> list[Path]:
-    """Every file below a folder, sorted; folders that cannot be opened, and links, go to `locked`."""
-    files: list[Path] = []
-    for folder, folders, names in os.walk(root, onerror=lambda error: locked.append(Path(error.filename))):
-        paths = [Path(folder, name) for name in [*folders, *names] if not name.startswith(".")]
-        locked.extend(path for path in paths if path.is_symlink())
-        files.extend(path for name in names if not (path := Path(folder, name)).is_symlink())
-        folders[:] = [name for name in folders if not is_marked(Path(folder, name))]
-    return sorted(files)
+def _is_none_of_ours(path: Path, left_out: Path | None) -> bool:
+    """Whether a file or folder is hidden, left out, or results of an earlier run."""
+    return path.name.startswith(".") or path.resolve() == left_out or (path.is_dir() and is_marked(path))
 
 
 def list_frames(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmunet_monai.files import frame_size
+from cmunet_monai.files.frame_size import frame_size
 
 COLUMNS = (
     *("labels", "draw", "label_draw", "method", "learning_rate", "epochs", "seconds"),

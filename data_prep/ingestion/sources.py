@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from cmunet_monai.files.walk import NotOpened, walk
+
 MAX_MEMBER_BYTES = 4 * 1024**3
 _ARCHIVE_SUFFIX = ".zip"
 # signature, version, flags, method, time, date, CRC-32, packed size, size, length of name, of extra field
@@ -111,37 +113,12 @@ def find_sources(export: str | os.PathLike[str], *, leave_out: Collection[Path] 
     if root.is_file():
         yield from _file(root, root.name)
     else:
-        yield from _folder(root, "", frozenset(path.resolve() for path in leave_out))
-
-
-def _folder(folder: Path, prefix: str, leave_out: frozenset[Path]) -> Iterator[Source | Unreadable]:
-    waiting = [_entries(folder, prefix)]  # a stack, not recursion: exports can be nested deeper than Python calls can
-    while waiting:
-        item = next(waiting[-1], None)
-        if item is None:
-            waiting.pop()
-        elif isinstance(item, Unreadable):
-            yield item
-        elif item[0].is_symlink():
-            yield Unreadable(item[1], "a link, which is not followed")
-        elif Path(item[0].path).resolve() in leave_out:
-            continue
-        elif item[0].is_dir():
-            waiting.append(_entries(Path(item[0].path), item[1] + "/"))
-        elif item[0].is_file():
-            yield from _file(Path(item[0].path), item[1])
-        else:
-            yield Unreadable(item[1], "neither a file nor a folder")
-
-
-def _entries(folder: Path, prefix: str) -> Iterator[tuple[os.DirEntry[str], str] | Unreadable]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        yield Unreadable(prefix or ".", f"the folder cannot be listed ({type(error).__name__})")
-        return
-    for entry in entries:
-        yield entry, prefix + entry.name
+        passed_over = frozenset(path.resolve() for path in leave_out)
+        for item in walk(root, leave_out=lambda path: path.resolve() in passed_over):
+            if isinstance(item, NotOpened):
+                yield Unreadable(item.name, item.reason)
+            else:
+                yield from _file(item[1], item[0])
 
 
 def _file(path: Path, name: str) -> Iterator[Source | Unreadable]:

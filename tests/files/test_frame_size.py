@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cmunet_monai.files import frame_size
+from cmunet_monai.files.frame_size import frame_size
 
 
 def test_width_comes_before_height(tmp_path):
