@@ -137,10 +137,11 @@ $(DEMO)/inference.done: $(DEMO)/evaluation.done
 test: $(READY)  ## Run the tests (or TESTS=tests/metrics), a file at a time on every core
 	$(VENV_PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(or $(TESTS),tests)
 
-lint: $(READY)  ## Check style and types: ruff, mypy
+lint: $(READY)  ## Check style, types and storeys: ruff, mypy, import-linter
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy
+	.venv/bin/lint-imports --no-logo --no-cache
 
 format: $(READY)  ## Put the code into the form that lint wants
 	$(VENV_PYTHON) -m ruff check --fix .
