@@ -39,12 +39,13 @@ class InfoNCELoss(nn.Module):
         if self.detach_target:
             target = target.detach()
         with torch.autocast(input.device.type, enabled=False):
-            queries = functional.normalize(input.float(), dim=1)
-            keys, first = gather_rows(functional.normalize(target.float(), dim=1))
+            queries = functional.normalize(input.float(), dim=1)  # (B, F)
+            keys, first = gather_rows(functional.normalize(target.float(), dim=1))  # (world B, F)
             if len(keys) < 2:
                 raise ValueError("InfoNCE needs at least 2 images a step over all processes, got 1")
             positives = first + torch.arange(len(queries), device=queries.device)
-            return functional.cross_entropy(queries @ keys.T / self.temperature, positives)
+            similarities = queries @ keys.T / self.temperature  # (B, world B)
+            return functional.cross_entropy(similarities, positives)
 
 
 def gather_rows(rows: Tensor) -> tuple[Tensor, int]:

@@ -38,7 +38,7 @@ class MaskedMSELoss(nn.Module):
             )
         if not mask.any():
             raise ValueError("`mask` hides nothing: there is no patch to compare")
-        patches = hidden_patches(target.float(), mask, side)
+        patches = hidden_patches(target.float(), mask, side)  # (hidden patches, side^2)
         if self.normalise_targets:
             variance, mean = torch.var_mean(patches, dim=1, keepdim=True)
             patches = (patches - mean) / (variance + 1e-6).sqrt()

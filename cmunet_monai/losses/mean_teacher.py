@@ -72,7 +72,7 @@ class MeanTeacherLoss(nn.Module):
         if labelled.any():
             loss = loss + self.supervised(input[labelled], target["label"][labelled])
         if not labelled.all():
-            probability = target["teacher"][~labelled]
+            probability = target["teacher"][~labelled]  # (unlabelled frames, 1, H, W)
             unlabelled = confident_pixel_loss(input[~labelled], probability, threshold=self.threshold)
             loss = loss + self.unlabelled_weight * unlabelled
         return loss

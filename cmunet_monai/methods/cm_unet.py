@@ -119,18 +119,19 @@ class CMUNet(PretrainingMethod):
             `loss` = lambda_r * `reconstruction` + lambda_prior * `prior` + lambda_c * `contrast`, and those of the
             parts that count.
         """
-        features = self.network.encoder(hide(views["view_a"], views["mask"], self.patch_size))
+        masked = hide(views["view_a"], views["mask"], self.patch_size)  # (B, 1, H, W), mask True = hidden = 0
+        features = self.network.encoder(masked)  # f_s: (B, C_i, H/2^i, W/2^i) for each stage i
         losses = {}
         if self.lambda_r or self.lambda_prior:
-            decoded = self.network.decoder(features)
+            decoded = self.network.decoder(features)  # (B, C_0, H, W)
         if self.lambda_r:
             losses["reconstruction"] = self.masked_mse(self._pixels(decoded), views["view_a"], views["mask"])
         if self.lambda_prior:
             losses["prior"] = self.prior_bce(self.prior_head(decoded), views["view_a_prior"])
         if self.lambda_c:
-            prediction = self.predictor(self.projector(self._online_embedding(features)))
-            target = self.momentum_projector(self._momentum_embedding(views["view_b"]))
-            losses["contrast"] = self.info_nce(prediction, target)
+            prediction = self.predictor(self.projector(self._online_embedding(features)))  # (B, L) -> (B, F)
+            target = self.momentum_projector(self._momentum_embedding(views["view_b"]))  # (B, L) -> (B, F)
+            losses["contrast"] = self.info_nce(prediction, target)  # row i belongs to row i, the others are negatives
         weights = {"reconstruction": self.lambda_r, "prior": self.lambda_prior, "contrast": self.lambda_c}
         return {"loss": torch.stack([weights[name] * part for name, part in losses.items()]).sum()} | losses
 
@@ -156,16 +157,17 @@ class CMUNet(PretrainingMethod):
 
     def _online_embedding(self, features: list[Tensor]) -> Tensor:
         if self.embedding == "pooled":
-            return features[-1].mean(dim=(-2, -1))
-        return self.feature_head(self.feature_decoder(features)).mean(dim=1).flatten(1)
+            return features[-1].mean(dim=(-2, -1))  # (B, C, h, w) -> (B, C)
+        return self.feature_head(self.feature_decoder(features)).mean(dim=1).flatten(1)  # (B, H, W) -> (B, H W)
 
     def _momentum_embedding(self, view: Tensor) -> Tensor:
         with torch.no_grad():
-            bottleneck = self.momentum_encoder(view)[-1]
+            bottleneck = self.momentum_encoder(view)[-1]  # (B, C, h, w)
         if self.embedding == "pooled":
-            return bottleneck.mean(dim=(-2, -1))
+            return bottleneck.mean(dim=(-2, -1))  # (B, C)
         # pixel by pixel, as the online map is: the projector, whose average this one is, weighs each by its place
-        return functional.pixel_shuffle(self.adapter(bottleneck), self.network.divisor).flatten(1)
+        maps = self.adapter(bottleneck)  # (B, 256, h, w): 16 x 16 pixels for each position
+        return functional.pixel_shuffle(maps, self.network.divisor).flatten(1)  # (B, 1, H, W) -> (B, H W)
 
     def _flattened_length(self, image_size: tuple[int, int] | None) -> int:
         divisor = self.network.divisor

@@ -38,7 +38,8 @@ class MaskedAutoencoder(PretrainingMethod):
         Returns:
             `loss`, over the pixels of hidden patches.
         """
-        pixels = self._pixels(hide(views["image"], views["mask"], self.patch_size))
+        masked = hide(views["image"], views["mask"], self.patch_size)  # (B, 1, H, W), mask True = hidden = 0
+        pixels = self._pixels(masked)  # (B, 1, H, W)
         return {"loss": self.masked_mse(pixels, views["image"], views["mask"])}
 
     @torch.no_grad()

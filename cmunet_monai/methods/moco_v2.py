@@ -84,12 +84,13 @@ class MoCoV2(PretrainingMethod):
             `loss`, the cross-entropy of (key, queue) / temperature, and `accuracy`, the share of queries that are
             nearer to their key than to all of the queue.
         """
-        queries = _embed(self.network.encoder, self.projector, views["view_a"])
-        keys, all_keys = self._keys(views["view_b"])
+        queries = _embed(self.network.encoder, self.projector, views["view_a"])  # q: (B, F)
+        keys, all_keys = self._keys(views["view_b"])  # k: (B, F), those of all processes: (N, F)
         with torch.autocast(queries.device.type, enabled=False):
-            positive = (queries * keys).sum(dim=1, keepdim=True)
+            positive = (queries * keys).sum(dim=1, keepdim=True)  # l_pos: (B, 1)
             # a copy, since the queue changes before the backward pass reads it
-            logits = torch.cat((positive, queries @ self.queue.clone().T), dim=1) / self.temperature
+            negative = queries @ self.queue.clone().T  # l_neg: (B, K)
+            logits = torch.cat((positive, negative), dim=1) / self.temperature  # (B, 1 + K), the key at 0
             loss = functional.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
         if self.training:
             self._enqueue(all_keys)

@@ -33,7 +33,8 @@ class ModelsGenesis(PretrainingMethod):
         Returns:
             `loss`, the mean squared error over all pixels, in float32.
         """
-        return {"loss": functional.mse_loss(self._restore(views["distorted"]), views["image"].float())}
+        restored = self._restore(views["distorted"])  # (B, 1, H, W)
+        return {"loss": functional.mse_loss(restored, views["image"].float())}
 
     @torch.no_grad()
     def reconstruct(self, views: Mapping[str, Tensor]) -> Reconstruction:

@@ -40,7 +40,7 @@ class PriorSegmentor(PretrainingMethod):
         Returns:
             `loss` and its halves, `cross_entropy` and `dice_loss` (the mean over images).
         """
-        logits = self.network(views["image"]).float()
+        logits = self.network(views["image"]).float()  # (B, 1, H, W)
         target = (views["prior"] > 0.5).float()
         cross_entropy = functional.binary_cross_entropy_with_logits(logits, target)
         dice_loss = self.dice(logits, target)

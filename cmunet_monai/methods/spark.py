@@ -54,7 +54,7 @@ class SparK(PretrainingMethod):
         Returns:
             `loss`, over the pixels of hidden patches.
         """
-        pixels = self._pixels(views["image"], views["mask"])
+        pixels = self._pixels(views["image"], views["mask"])  # (B, 1, H, W)
         return {"loss": self.masked_mse(pixels, views["image"], views["mask"])}
 
     @torch.no_grad()
@@ -66,8 +66,9 @@ class SparK(PretrainingMethod):
         return Reconstruction(image, hide(image, mask, self.patch_size), filled)
 
     def _pixels(self, image: Tensor, mask: Tensor) -> Tensor:
-        features = encode_visible(self.network.encoder, image, mask)
-        return self.pixel_head(self.network.decoder(densify(features, mask, self.mask_tokens)))
+        features = encode_visible(self.network.encoder, image, mask)  # (B, C_i, H/2^i, W/2^i), 0 where hidden
+        dense = densify(features, mask, self.mask_tokens)  # the same shapes, a token where hidden
+        return self.pixel_head(self.network.decoder(dense))  # (B, C_0, H, W) -> (B, 1, H, W)
 
 
 def densify(features: Iterable[Tensor], mask: Tensor, tokens: Iterable[Tensor]) -> list[Tensor]:

@@ -95,13 +95,13 @@ class VasoMIM(PretrainingMethod):
             `loss` = `reconstruction` + consistency_weight * `consistency`, and the parts that count.
         """
         image = views["image"]
-        vessels = self._vessels(image)
-        mask = self._mask(views, vessels)
-        pixels = self._pixels(hide(image, mask, self.patch_size)).float()
+        vessels = self._vessels(image)  # (B, 1, H, W) in 0..1
+        mask = self._mask(views, vessels)  # (B, 1, H/p, W/p), True = hidden
+        pixels = self._pixels(hide(image, mask, self.patch_size)).float()  # (B, 1, H, W)
         reconstruction = self.masked_mse(pixels, image, mask)
         if not self.consistency_weight:
             return {"loss": reconstruction, "reconstruction": reconstruction}
-        filled = fill_hidden(image, pixels, mask, self.patch_size, normalised=True)
+        filled = fill_hidden(image, pixels, mask, self.patch_size, normalised=True)  # (B, 1, H, W)
         consistency = functional.binary_cross_entropy_with_logits(self.segmentor(filled).float(), vessels)
         return {
             "loss": reconstruction + self.consistency_weight * consistency,
@@ -124,8 +124,8 @@ class VasoMIM(PretrainingMethod):
 
     def _mask(self, views: Mapping[str, Tensor], vessels: Tensor) -> Tensor:
         prior = views["prior"].float().clamp(0, 1)  # enlarging overshoots
-        guide = (prior + vessels) / 2 * (prior.amax(dim=(1, 2, 3), keepdim=True) > 0)
-        patches = functional.avg_pool2d(guide, self.patch_size)
+        guide = (prior + vessels) / 2 * (prior.amax(dim=(1, 2, 3), keepdim=True) > 0)  # (B, 1, H, W)
+        patches = functional.avg_pool2d(guide, self.patch_size)  # (B, 1, H/p, W/p)
         return guided_mask(patches, views["draws"], ratio=self.mask_ratio, guided=self.guided_share * self.progress)
 
     def _pixels(self, masked: Tensor) -> Tensor:
@@ -144,14 +144,14 @@ def guided_mask(guide: Tensor, draws: Tensor, *, ratio: float, guided: float) ->
         (B, 1, h, w) bool, True = hidden: int(ratio * h * w) of each image. The guide draws int(guided * that number) of
         them, or as many as it has above 0.
     """
-    weights = guide.flatten(1).float()
-    by_guide, uniform = draws.flatten(2).float().unbind(dim=1)
+    weights = guide.flatten(1).float()  # (B, N), N = h w
+    by_guide, uniform = draws.flatten(2).float().unbind(dim=1)  # (B, N) each
     count = int(ratio * weights.shape[1])
     # log p + Gumbel noise; the guide's sum, the same for all patches, changes no order
     scores = weights.log() - by_guide.clamp(1e-7, 1 - 1e-7).log().neg().log()
     nothing = torch.zeros_like(weights, dtype=torch.bool)
     first = nothing.scatter(1, scores.topk(int(guided * count)).indices, True) & (weights > 0)
-    hidden = nothing.scatter(1, torch.where(first, 2.0, uniform).topk(count).indices, True)
+    hidden = nothing.scatter(1, torch.where(first, 2.0, uniform).topk(count).indices, True)  # (B, N)
     return hidden.view(guide.shape)
 
 

@@ -38,7 +38,8 @@ class VesselPrior(PretrainingMethod):
         Returns:
             `loss`, over all pixels.
         """
-        return {"loss": self.bce(self._logits(hide(views["image"], views["mask"], self.patch_size)), views["prior"])}
+        masked = hide(views["image"], views["mask"], self.patch_size)  # (B, 1, H, W), mask True = hidden = 0
+        return {"loss": self.bce(self._logits(masked), views["prior"])}  # logits and prior: (B, 1, H, W)
 
     @torch.no_grad()
     def reconstruct(self, views: Mapping[str, Tensor]) -> Reconstruction:

@@ -31,7 +31,7 @@ class Ensemble(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, members * C, H, W): the C channels of each member after one another."""
-        return torch.cat([member(image) for member in self.members], dim=1)
+        return torch.cat([member(image) for member in self.members], dim=1)  # (B, C, H, W) each
 
 
 def weight_files(weights: Weights | Sequence[Weights]) -> list[Weights]:

@@ -26,18 +26,18 @@ def encode_visible(encoder: UNetEncoder, image: Tensor, mask: Tensor) -> list[Te
     """
     side = _patch_side(image, mask, 2 ** (len(encoder.stages) - 1))
     visible = _VisiblePatches(mask, side)
-    patches = visible.take(image)
+    patches = visible.take(image)  # (V, in_channels, side, side), V visible patches of the batch
     features = []
     for depth, stage in enumerate(encoder.stages):
         if depth:
-            patches = functional.max_pool2d(patches, 2)
+            patches = functional.max_pool2d(patches, 2)  # (V, C, side/2^depth, side/2^depth)
             visible = _VisiblePatches(mask, side >> depth)
         for layer in stage.children():
             if isinstance(layer, nn.Conv2d):
                 patches = visible.take(layer(visible.lay(patches)))
             else:
                 patches = layer(patches)
-        features.append(visible.lay(patches))
+        features.append(visible.lay(patches))  # (B, C, H/2^depth, W/2^depth)
     return features
 
 

@@ -43,7 +43,7 @@ class UNetEncoder(nn.Module):
         """
         features = []
         for depth, stage in enumerate(self.stages):
-            image = stage(functional.max_pool2d(image, 2) if depth > 0 else image)
+            image = stage(functional.max_pool2d(image, 2) if depth > 0 else image)  # (B, channels[d], H/2^d, W/2^d)
             features.append(image)
         return features
 
@@ -64,9 +64,10 @@ class UNetDecoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """The encoder's features -> (B, channels[0], H, W)."""
-        image = features[-1]
+        image = features[-1]  # (B, channels[-1], H/2^(stages-1), W/2^(stages-1)), the bottleneck
         for depth, (up, stage) in enumerate(zip(self.ups, self.stages)):  # noqa: B905  # TorchScript has no `strict`
-            image = stage(torch.cat((up(image), features[-2 - depth]), dim=1))
+            skip = features[-2 - depth]  # (B, C, 2h, 2w) where `image` is (B, 2C, h, w)
+            image = stage(torch.cat((up(image), skip), dim=1))  # (B, 2C, 2h, 2w) -> (B, C, 2h, 2w)
         return image
 
 
@@ -107,8 +108,8 @@ class UNet(nn.Module):
             self._refuse(image)
         height, width = image.shape[-2], image.shape[-1]
         padding = [0, -width % self.divisor, 0, -height % self.divisor]
-        padded = functional.pad(image, padding, mode="replicate")
-        logits: Tensor = self.head(self.decoder(self.encoder(padded)))
+        padded = functional.pad(image, padding, mode="replicate")  # (B, in_channels, H', W'), multiples of the divisor
+        logits: Tensor = self.head(self.decoder(self.encoder(padded)))  # (B, out_channels, H', W')
         return logits[..., :height, :width]
 
     @torch.jit.unused
