@@ -9,7 +9,7 @@ from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cmunet_monai.engines.pretrainer import prepare_views
+from cmunet_monai.methods.base import prepare_views
 
 
 class MeanTeacher:

@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import default_collate
 
 from cmunet_monai.bundle import config_parser, literal
-from cmunet_monai.engines.pretrainer import prepare_views
 from cmunet_monai.inferers import AutocastInferer
+from cmunet_monai.methods.base import prepare_views
 from cmunet_monai.study.plan import Study
 from cmunet_monai.study.runner import (
     BundleRun,

@@ -26,7 +26,7 @@ from torch.nn import functional
 from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
-from cmunet_monai.engines.pretrainer import prepare_views
+from cmunet_monai.methods.base import prepare_views
 from cmunet_monai.networks import UNet
 from data_prep.__main__ import main as data_prep
 
