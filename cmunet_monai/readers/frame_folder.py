@@ -156,7 +156,7 @@ def unless_around(
 def _picture_rows(
     pictures: list[Path], root: Path, lost: dict[str, str], *, spacing_mm: float | None
 ) -> Iterator[dict[str, Any]]:
-    from cmunet_monai.transforms import FrameReader  # which imports readers
+    from cmunet_monai.readers.frame_reader import FrameReader  # imports MONAI and torch
 
     reader = FrameReader()
     source = "user" if spacing_mm is not None else "unknown"

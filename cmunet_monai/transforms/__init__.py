@@ -1,13 +1,13 @@
 """Transforms of angiograms that MONAI lacks: arrays and tensors (C, H, W), and dictionaries of them."""
 
+from cmunet_monai.readers.frame_reader import FrameReader
+from cmunet_monai.readers.label_reader import LabelReader
 from cmunet_monai.transforms.bezier_intensity import RandBezierIntensityd
 from cmunet_monai.transforms.corner_inpaint import CornerInpaint, CornerInpaintd
 from cmunet_monai.transforms.deform import RandDeformd
 from cmunet_monai.transforms.erase_arteries import EraseArteriesd
 from cmunet_monai.transforms.fill_label import FillLabeld
-from cmunet_monai.transforms.frame_reader import FrameReader
 from cmunet_monai.transforms.join_views import JoinViewsd
-from cmunet_monai.transforms.label_reader import LabelReader
 from cmunet_monai.transforms.load_frame import LoadFramed
 from cmunet_monai.transforms.load_label import LoadLabeld
 from cmunet_monai.transforms.local_pixel_shuffle import RandLocalPixelShuffled

@@ -9,9 +9,9 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapTransform
 
+from cmunet_monai.readers.frame_reader import FrameReader
 from cmunet_monai.readers.xa_errors import XAReadError
 from cmunet_monai.readers.xa_run import read_frames
-from cmunet_monai.transforms.frame_reader import FrameReader
 
 
 class LoadFramed(MapTransform):

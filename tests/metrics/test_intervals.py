@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cmunet_monai.report import (
+from cmunet_monai.metrics.intervals import (
     Interval,
     Summary,
     bootstrap_interval,
