@@ -15,6 +15,8 @@ from PIL import Image
 
 from cmunet_monai.engines.handlers.evaluation import file_name
 from cmunet_monai.readers.picture_file import read_picture
+from cmunet_monai.report.label_numbers import MODEL, LabelGain
+from cmunet_monai.report.label_numbers import in_words as gain_in_words
 from cmunet_monai.report.study_runs import Source, StudyRuns, last_reconstructions, sources
 from cmunet_monai.report.study_table import (
     FEW_DRAWS,
@@ -125,6 +127,7 @@ class Content:
     primary: Primary | None
     primary_named: bool
     diagonal_px: float | None
+    gains: Sequence[LabelGain]
     agreement: Sequence[Agreement]
     cases: Sequence[Case]
     plots: Mapping[str, Path]
@@ -159,6 +162,9 @@ def page(content: Content) -> str:
         "<h2>How to read the figures</h2>",
         *(f"<p>{escape(text)}</p>" for text in _reading(content.diagonal_px)),
         *_tables(content),
+        "<h2>How many more labels</h2>",
+        f"<p>{escape(MODEL)}</p>",
+        _list(gain_in_words(gain) for gain in content.gains),
         *_comparisons(content),
         *_plots(content),
         *(_pictures(content) if content.pictures else []),
@@ -365,8 +371,8 @@ def caption(name: str, content: Content) -> str:
     """What a figure shows."""
     if name == "label_numbers":
         return (
-            "Dice and modified Hausdorff distance against the number of labelled images: means and 95% bootstrap "
-            "intervals; undefined distances are left out of these means."
+            "Dice and clDice against the number of labelled images: means and 95% bootstrap intervals. The axis is "
+            "logarithmic; what had no label stands behind the dotted line."
         )
     if name == "pretraining_loss":
         return "Pre-training loss by epoch. Each method has a loss of its own: only its course can be read."

@@ -16,7 +16,7 @@ import numpy as np
 from cmunet_monai.readers import frame_size
 
 COLUMNS = (
-    *("labels", "draw", "label_draw", "method", "learning_rate", "epochs", "seconds"),
+    *("labels", "draw", "label_draw", "labelled_images", "method", "learning_rate", "epochs", "seconds"),
     *("choice_folds", "choice_draw", "datalist_sha256"),
     *("pretraining_epochs", "pretraining_seconds", "per_image"),
 )
@@ -32,6 +32,7 @@ class Cell:
 
     Attributes:
         draw: position in the label set, and seed. label_draw: equal where the same labelled frames were used.
+        labelled_images: in the list of the final fit; 0 where nothing was fitted.
         choice_folds, choice_draw: how many folds, of which draw, chose the rate. datalist_sha256: of the final fit.
         seconds, pretraining_seconds: of the final fit; of the pre-training, 0 where there was none, None where the
             weights came from a file.
@@ -41,6 +42,7 @@ class Cell:
     labels: str
     draw: int
     label_draw: int
+    labelled_images: int
     method: str
     learning_rate: float
     epochs: int
@@ -78,6 +80,11 @@ class MethodRuns:
     @property
     def label_draws(self) -> tuple[int, ...]:
         return tuple(cell.label_draw for cell in self.cells)
+
+    @property
+    def labelled_images(self) -> float:
+        """Mean over the cells: draws of whole groups may differ by a few."""
+        return float(np.mean([cell.labelled_images for cell in self.cells]))
 
 
 @dataclass(frozen=True)
@@ -337,6 +344,7 @@ def _read_cells(path: Path, table: str) -> list[Cell]:
                     labels=row["labels"],
                     draw=int(row["draw"]),
                     label_draw=int(row["label_draw"]),
+                    labelled_images=int(row["labelled_images"]),
                     method=row["method"],
                     learning_rate=float(row["learning_rate"]),
                     epochs=int(row["epochs"]),

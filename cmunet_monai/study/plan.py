@@ -179,12 +179,12 @@ def _check_draws(study: Study, path: Path, *, pretrained: bool) -> None:
     for label_set in study.labels.values():
         for draw in label_set.draws:
             for fold in FOLDS[: label_set.choice_folds]:
-                if not _images(draw / f"fold_{fold}.json", "validation"):
+                if not images_of(draw / f"fold_{fold}.json", "validation"):
                     raise ValueError(
                         f"{draw / f'fold_{fold}.json'} has no `validation` rows, by which a rate is chosen"
                     )
     for name in ("test", "pretraining") if pretrained else ("test",):
-        images = {draw: _images(draw / "final.json", name) for draw in draws}
+        images = {draw: images_of(draw / "final.json", name) for draw in draws}
         differing = [str(draw) for draw in draws if images[draw] != images[study.first_draw]]
         if differing:
             raise ValueError(
@@ -193,7 +193,12 @@ def _check_draws(study: Study, path: Path, *, pretrained: bool) -> None:
             )
 
 
-def _images(datalist: Path, name: str) -> list[str]:
+def images_of(datalist: Path, name: str) -> list[str]:
+    """The images in one list of a data list.
+
+    Raises:
+        ValueError: if the file is not JSON, or not such a list.
+    """
     rows = _json(datalist)
     rows = rows.get(name, []) if isinstance(rows, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) and _is_text(row.get("image")) for row in rows):

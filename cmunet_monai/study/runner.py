@@ -18,7 +18,7 @@ from cmunet_monai.bundle import Config, as_config, is_config_text, run_command
 from cmunet_monai.check import RunArguments, check_run
 from cmunet_monai.lock import alone
 from cmunet_monai.networks import file_digest
-from cmunet_monai.study.plan import FOLDS, Study
+from cmunet_monai.study.plan import FOLDS, Study, images_of
 
 logger = logging.getLogger(__name__)
 
@@ -231,7 +231,9 @@ def _run_cell(study: Study, cell: Cell, run: Run) -> None:
     logger.info("%s labels, draw %d, %s: rate %g of %s", cell.labels, cell.draw, cell.method, chosen, choices)
     frames = [file_digest(folder / "final.json") for folder in label_set.draws]
     label_draw = frames.index(frames[cell.draw])
-    facts = {"labels": cell.labels, "draw": cell.draw, "label_draw": label_draw, "method": cell.method}
+    facts = {"labels": cell.labels, "draw": cell.draw, "label_draw": label_draw}
+    labelled = images_of(label_set.draws[cell.draw] / "final.json", "training") if label_set.max_epochs else []
+    facts |= {"labelled_images": len(labelled), "method": cell.method}
     facts |= {"datalist_sha256": frames[cell.draw], "learning_rate": chosen}
     facts |= {"choice_folds": label_set.choice_folds, "choice_draw": deciding_cell(study, cell).draw}
     facts |= {f"dice_in_folds_at_{rate:g}": round(dice, 4) for rate, dice in choices.items()}

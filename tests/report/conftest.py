@@ -29,7 +29,18 @@ class StudyFolder:
         self.folder = folder
         self.cells = []
 
-    def add(self, method, draw, dice, *, labels="18", label_draw=None, distance=1.0, diameters=(2.0, 3.0, 4.0)):
+    def add(
+        self,
+        method,
+        draw,
+        dice,
+        *,
+        labels="18",
+        labelled_images=None,
+        label_draw=None,
+        distance=1.0,
+        diameters=(2.0, 3.0, 4.0),
+    ):
         cell = self.folder / f"labels_{labels}" / f"draw_{draw}" / method
         rows = []
         for name, value, diameter in zip(IDS, dice, diameters, strict=True):
@@ -49,7 +60,14 @@ class StudyFolder:
             )
         write_rows(cell / "choice" / "rate_0.002" / "fold_0" / "validation.csv", [{"epoch": 5, "mean_dice": 0.4}])
         facts = {"labels": labels, "draw": draw, "label_draw": draw if label_draw is None else label_draw}
-        facts |= {"method": method, "learning_rate": 0.002, "dice_in_folds_at_0.002": 0.4, "epochs": 60}
+        number = labelled_images if labelled_images is not None else int(labels) if labels.isdigit() else 946
+        facts |= {
+            "labelled_images": number,
+            "method": method,
+            "learning_rate": 0.002,
+            "dice_in_folds_at_0.002": 0.4,
+            "epochs": 60,
+        }
         facts |= {"choice_folds": 3, "choice_draw": draw, "datalist_sha256": f"{labels}-{draw}"}
         facts |= {"seconds": 100.0 + draw, "pretraining_epochs": 0, "pretraining_seconds": 0.0}
         facts["per_image"] = (cell / "evaluation" / "per_image.csv").relative_to(self.folder).as_posix()

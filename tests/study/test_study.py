@@ -215,6 +215,14 @@ def test_an_evaluation_of_a_fit_that_was_moved_away_is_refused_before_anything_r
     assert again.calls == []
 
 
+def test_labelled_images_are_counted_not_taken_from_the_name_of_their_set(plan):
+    rows = [{"image": f"{number}.png"} for number in range(17)]
+    (plan.parent / "draw_1" / "final.json").write_text(json.dumps({"training": rows}))
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    found = {(row["labels"], row["draw"], row["labelled_images"]) for row in cell_rows(plan)}
+    assert found == {("18", "0", "1"), ("18", "1", "17")}
+
+
 def test_copies_of_a_draw_are_one_draw_of_labels(plan):
     (plan.parent / "draw_1" / "final.json").write_bytes((plan.parent / "draw_0" / "final.json").read_bytes())
     run_study(read_study(plan), run=Runs(lambda _: 0.5))
@@ -241,6 +249,7 @@ def test_cells_say_what_was_chosen_from_what(plan):
         "labels": "18",
         "draw": "0",
         "label_draw": "0",
+        "labelled_images": "1",
         "method": "cm_unet",
         "datalist_sha256": hashlib.sha256((plan.parent / "draw_0" / "final.json").read_bytes()).hexdigest(),
         "learning_rate": "0.01",
@@ -711,7 +720,7 @@ def test_without_epochs_the_start_itself_is_evaluated(plan):
     run_study(read_study(plan), run=runs)
     assert [name for name, _ in runs.calls] == ["evaluate.json"] * 2
     assert runs.calls[0][1]["weights"] == str(plan.parent / "unet.safetensors")
-    assert cell_rows(plan)[0]["epochs"] == "0"
+    assert [cell_rows(plan)[0][name] for name in ("epochs", "labelled_images")] == ["0", "0"]
 
 
 def test_a_random_start_without_epochs_is_refused(plan):
