@@ -368,7 +368,7 @@ def evaluation_runs(study: Study, cell: Cell, weights: Path | None) -> dict[str,
     folder, draw = cell.folder(study), study.labels[cell.labels].draws[cell.draw]
     runs = {"per_image": _evaluation_run(study, folder / "evaluation", draw / "final.json", weights)}
     for name, test in study.further_tests.items():
-        elsewhere = replace(study, dataset_dir=test.dataset_dir)
+        elsewhere = study.model_copy(update={"dataset_dir": test.dataset_dir})
         output = folder / f"evaluation_{name}"
         runs[f"per_image_{name}"] = _evaluation_run(elsewhere, output, test.datalist, weights)
     return runs

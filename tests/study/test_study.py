@@ -1,6 +1,8 @@
 import csv
 import hashlib
 import json
+import math
+import re
 import subprocess
 from pathlib import Path
 
@@ -8,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cmunet_monai.study import read_study, run_study
+from cmunet_monai.study import Study, read_study, run_study
 from cmunet_monai.study.command import main
 from cmunet_monai.study.estimate import estimate
 from cmunet_monai.study.runner import cells_of, run_bundle, shard_of
 
 RATES = [0.001, 0.01]
+COMPARISON = Path(__file__).parents[2] / "bundles/coronary_xa_segmentation/docs/results/comparison"
 
 
 @pytest.fixture
@@ -433,10 +436,10 @@ def test_two_processes_do_not_work_on_one_method(plan):
 def test_mistakes_in_the_file_are_named(plan):
     settings = json.loads(plan.read_text())
     plan.write_text(json.dumps(settings | {"epochs": 3}))
-    with pytest.raises(ValueError, match=r"unknown settings \['epochs'\]"):
+    with pytest.raises(ValueError, match=r"study\.json: `epochs` is no setting$"):
         read_study(plan)
     plan.write_text(json.dumps({k: v for k, v in settings.items() if k != "labels"}))
-    with pytest.raises(ValueError, match=r"missing settings \['labels'\]"):
+    with pytest.raises(ValueError, match=r"study\.json: `labels` is missing$"):
         read_study(plan)
     plan.write_text(json.dumps(settings | {"methods": {"cm_unet": "absent.safetensors"}}))
     with pytest.raises(FileNotFoundError, match=r"absent\.safetensors"):
@@ -508,31 +511,69 @@ def test_weights_made_anew_under_the_same_name_are_noticed(plan):
 
 
 WRONG = [
-    ("methods", {}, "an object whose names"),
-    ("methods", {"a/b": None}, "an object whose names"),
-    ("labels", {"18": []}, "a JSON object"),
-    ("learning_rates", [], "a list of positive numbers"),
-    ("learning_rates", ["0.1"], "a list of positive numbers"),
-    ("configs", "train.json", "a list of file names"),
-    ("overrides", [], "a JSON object"),
-    ("output_dir", 5, "a folder"),
+    ("methods", {}, "`methods` must not be empty, got {}"),
+    ("methods", [], "`methods` must be an object, got []"),
+    ("methods", {"a/b": None}, '`methods.a/b`: a name is of letters, digits, "_", "-" and "."'),
+    ("labels", {"18": []}, "`labels.18` must be an object, got []"),
+    ("learning_rates", [], "`learning_rates` must not be empty, got []"),
+    ("learning_rates", [0.1, "0.1"], '`learning_rates[1]` must be a valid number, got "0.1"'),
+    ("learning_rates", ["0.1"], '`learning_rates[0]` must be a valid number, got "0.1"'),
+    ("learning_rates", [True], "`learning_rates[0]` must be a valid number, got true"),
+    ("learning_rates", [-1], "`learning_rates[0]` must be greater than 0, got -1"),
+    ("learning_rates", [math.nan], "`learning_rates[0]` must be a finite number, got NaN"),
+    ("configs", "train.json", '`configs` must be a valid array, got "train.json"'),
+    ("configs", [""], "`configs[0]` must not be an empty text"),
+    ("overrides", [], "`overrides` must be an object, got []"),
+    ("output_dir", 5, "`output_dir` "),
+    ("output_dir", "", "`output_dir` must not be an empty text"),
+    ("choose_once", 1, "`choose_once` must be a valid boolean, got 1"),
 ]
+
+
+def test_every_mistake_is_named_at_once_with_its_place(plan):
+    settings = json.loads(plan.read_text())
+    few = settings["labels"]["18"]
+    labels = {"18": few | {"draw": 1}, "100": few | {"max_epochs": "6"}}
+    change(plan, labels=labels, chose_once=True, pretraining={"bundel_root": "a"})
+    with pytest.raises(ValueError, match="is no setting") as error:
+        read_study(plan)
+    assert set(str(error.value).removeprefix(f"{plan}: ").split("; ")) == {
+        "`labels.18.draw` is no setting",
+        "did you mean `draws`?",
+        '`labels.100.max_epochs` must be a valid integer, got "6"',
+        "`chose_once` is no setting",
+        "did you mean `choose_once`?",
+        "`pretraining.bundle_root` is missing",
+        "`pretraining.bundel_root` is no setting",
+        "did you mean `bundle_root`?",
+    }
+
+
+def test_the_study_of_the_published_comparison_can_still_be_read():
+    study = Study.read(COMPARISON / "study.json")
+    assert study.methods["vaso_mim"].needs == {"segmentor_weights": ("methods/vaso_mim_segmentor.json",)}
+    assert study.labels["18"].shared_draws == 3
+    with (COMPARISON / "plan.csv").open(newline="") as file:
+        planned = [(row["labels"], int(row["draw"]), row["method"]) for row in csv.DictReader(file)]
+    assert {(cell.labels, cell.draw, cell.method) for cell in cells_of(study)} == set(planned)
 
 
 @pytest.mark.parametrize("name, value, expected", WRONG)
 def test_a_setting_of_another_kind_is_named(plan, name, value, expected):
     change(plan, **{name: value})
-    with pytest.raises(ValueError, match=rf"`{name}[.\w]*` must be {expected}.*, got "):
+    with pytest.raises(ValueError, match=r"study\.json: " + re.escape(expected) + "[^;]*$"):
         read_study(plan)
 
 
 @pytest.mark.parametrize(
     "name, value, expected",
     [
-        ("draws", "draw_0", "a list of folders"),
-        ("max_epochs", "6", "a whole number from 0 on"),
-        ("choice_epochs", 0, "a positive whole number or null"),
-        ("choice_folds", 4, "1, 2 or 3"),
+        ("draws", "draw_0", "a valid array"),
+        ("max_epochs", "6", "a valid integer"),
+        ("max_epochs", 6.5, "a valid integer"),
+        ("max_epochs", -1, "greater than or equal to 0"),
+        ("choice_epochs", 0, "greater than 0"),
+        ("choice_folds", 4, "less than or equal to 3"),
     ],
 )
 def test_a_setting_of_a_label_set_of_another_kind_is_named(plan, name, value, expected):
@@ -581,16 +622,22 @@ def test_pretraining_may_have_its_own_rate_and_seed(pretrained):
 @pytest.mark.parametrize(
     "method, message",
     [
-        (3, r"`methods\.m` must be a JSON object, got 3"),
-        ({"overlay": []}, r"unknown settings \['overlay'\].*in `methods\.m`"),
-        ({"overlays": "mae.json"}, r"`methods\.m\.overlays` must be a list of file names"),
-        ({"labels": "18"}, r"`methods\.m\.labels` must be a list of names of label sets"),
-        ({"overlays": [], "weights": "a"}, "both `weights` and `overlays`"),
+        (3, r"`methods\.m` must be an object, got 3"),
+        ({"overlay": []}, r"`methods\.m\.overlay` is no setting; did you mean `overlays`\?"),
+        ({"max_epochs": 3}, r"`methods\.m\.max_epochs` is no setting$"),
+        ({"overlays": "mae.json"}, r"`methods\.m\.overlays` must be a valid array, got \"mae.json\""),
+        ({"overlays": [None]}, r"`methods\.m\.overlays\[0\]` must be a valid string, got null"),
+        ({"labels": "18"}, r"`methods\.m\.labels` must be a valid array, got \"18\""),
+        ({"labels": []}, r"`methods\.m\.labels` must not be empty"),
+        ({"overlays": [], "weights": "a"}, "`methods.m` has both `weights` and `overlays`"),
         ({"pretraining_overrides": {"max_epochs": 50}}, "pretraining_overrides but no `overlays`, without which"),
         ({"weights": "a", "needs": {"a": ["b"]}}, "needs but no `overlays`"),
-        ({"overlays": [], "needs": {"a": "b"}}, r"`methods\.m\.needs` must be an object of options"),
+        ({"overlays": [], "needs": {"a": "b"}}, r"`methods\.m\.needs\.a` must be a valid array, got \"b\""),
         ({"overlays": [], "pretraining_overrides": {"datalist": "a"}}, "may not hold datalist"),
-        ({"overlays": [], "pretraining_overrides": {"amp_dtype": None}}, "amp_dtype cannot be null on a command line"),
+        (
+            {"overlays": [], "pretraining_overrides": {"amp_dtype": None}},
+            "amp_dtype, which cannot be null on a command",
+        ),
         ({"finetuning_overrides": {"seed": 3}}, "may not hold seed"),
         ({"finetuning_overrides": {"output_dir": "a", "max_epochs": 3}}, "may not hold output_dir, which"),
     ],
