@@ -450,7 +450,7 @@ def _reproduction(content: Content) -> Iterable[str]:
         "<p>A row of the tables above is computed from the files <code>per_image.csv</code> of its label set and "
         "method, all draws together, listed here; epochs, seconds and rates are from <code>cells.csv</code>. All of "
         f"it again: <code>{escape(content.command)}</code> (the bootstrap is seeded: the "
-        "same files give the same page). Facts are those that each run wrote beside its weights, digests cut to 12 "
+        "same files give the same page). Facts are those of each run's <code>run.json</code>, digests cut to 12 "
         "digits; sources.csv has them whole. In commands an absolute path is cut to its last two parts.</p>"
     )
     for title, runs in _by_label_set(content, found):
@@ -460,16 +460,16 @@ def _reproduction(content: Content) -> Iterable[str]:
             lines.append([escape(source.run), f"<code>{escape(source.file)}</code>", escape(facts)])
         yield f"<h3>{escape(title)}</h3>"
         yield _table(["run", "file", "facts"], lines, text=(1, 2))
-        commands = "\n".join(f"# {s.run}\n{s.command or '(no run.log)'}\n" for s in runs)
+        commands = "\n".join(f"# {s.run}\n{s.command or '(no run.json)'}\n" for s in runs)
         yield f"<details><summary>Commands</summary><pre>{escape(commands)}</pre></details>"
 
 
 def _by_label_set(content: Content, found: Sequence[Source]) -> Iterable[tuple[str, list[Source]]]:
-    pretraining = [source for source in found if source.run.startswith("pre-training ")]
+    pretraining = [source for source in found if source.labels is None]
     if pretraining:
         yield "Pre-training", pretraining
     for labels in content.study.labels:
-        yield _sentence(label_words(labels)), [s for s in found if s.run.startswith(f"{labels} labels, ")]
+        yield _sentence(label_words(labels)), [s for s in found if s.labels == labels]
 
 
 def _list(items: Iterable[str]) -> str:

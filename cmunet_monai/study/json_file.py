@@ -25,17 +25,22 @@ class JsonObject(BaseModel):
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8-sig"))
         except ValidationError as error:
-            found = error.errors(include_url=False)
-            if found[0]["type"] == "json_invalid":
-                raise ValueError(f"{path} is not JSON: {found[0]['ctx']['error']}") from None
-            # a list is also too short when none of its items is right, which is said already
-            told = [item for item in found if item["type"] != "too_short" or not item["input"]]
-            raise ValueError(f"{path}: {'; '.join(_in_words(cls, item) for item in told)}") from None
+            first = error.errors()[0]
+            if first["type"] == "json_invalid":
+                raise ValueError(f"{path} is not JSON: {first['ctx']['error']}") from None
+            raise ValueError(f"{path}: {in_words(cls, error)}") from None
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not JSON: {error}") from None
 
 
-def _in_words(model: type[BaseModel], error: Mapping[str, Any]) -> str:
+def in_words(model: type[BaseModel], error: ValidationError) -> str:
+    """All mistakes in what was to be this model."""
+    # a list is also too short when none of its items is right, which is said already
+    found = [item for item in error.errors(include_url=False) if item["type"] != "too_short" or not item["input"]]
+    return "; ".join(_mistake(model, item) for item in found)
+
+
+def _mistake(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     *outer, last = error["loc"] or ("",)
     if error["type"] == "extra_forbidden":
         near = suggestion(str(last), _fields_at(model, outer))

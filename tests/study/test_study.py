@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cmunet_monai.networks import file_digest
 from cmunet_monai.study import Study, read_study, run_study
 from cmunet_monai.study.command import main
 from cmunet_monai.study.estimate import estimate
+from cmunet_monai.study.record import read_records
 from cmunet_monai.study.runner import cells_of, run_bundle, shard_of
 
 RATES = [0.001, 0.01]
@@ -77,10 +79,11 @@ class Runs:
         if configs[0].parent.parent.name == "pretraining_bundle":
             self.calls[-1] = (" ".join(config.name for config in configs), dict(overrides))
             (output / "unet.safetensors").write_text(str(overrides))
-            (output / "training.csv").write_text("epoch,seconds\n1,2.5\n2,3.5\n")
+            (output / "training.csv").write_text("epoch,loss,steps,seconds\n1,0.75,4,2.5\n2,0.5,4,3.5\n")
         elif configs[0].name == "train.json":
             (output / "model.safetensors").write_text(str(overrides))
-            (output / "train.csv").write_text("epoch,seconds\n1,10\n")
+            (output / "model.json").write_text(json.dumps({"sha256": "abc", "epoch": 1}))
+            (output / "train.csv").write_text("epoch,loss,steps,seconds\n1,0.5,3,10\n")
         if "val_interval" in overrides:
             dice = self.dice(overrides)
             (output / "validation.csv").write_text(f"epoch,mean_dice\n2,0.9\n{overrides['max_epochs']},{dice}\n")
@@ -240,6 +243,7 @@ def test_a_method_of_any_name_does_not_stop_the_study(plan):
 
 def test_a_validation_that_is_not_of_the_last_epoch_is_refused(plan):
     def stale(configs, overrides):
+        Runs(lambda _: 0.5)(configs, overrides)
         (Path(overrides["output_dir"]) / "validation.csv").write_text("epoch,mean_dice\n2,0.9\n")
 
     with pytest.raises(RuntimeError, match="ends at epoch 2, expected 4"):
@@ -282,6 +286,67 @@ def pretrained(plan):
     }
     change(plan, methods=methods, pretraining={"bundle_root": str(bundle.parent), "overrides": {"max_epochs": 2}})
     return plan
+
+
+def test_every_run_leaves_a_record_of_what_it_was(pretrained):
+    run_study(read_study(pretrained), run=Runs(lambda _: 0.5))
+    out = pretrained.parent / "out"
+    records = {record.folder: record for record in read_records(out)}
+    finished = {path.parent.relative_to(out).as_posix() for path in out.rglob("finished.json")}
+    assert records.keys() == finished
+    assert len(records) == 3 + 3 * 2 * (2 * 3 + 2)  # pre-trainings; methods, draws, rates, folds, fit and evaluation
+    made = records["pretraining/vaso.segmentor_weights"]
+    assert (made.kind, made.method, made.part, made.labels) == ("pre-training", "vaso", "segmentor_weights", None)
+    assert (made.epochs, made.steps, made.seconds, made.curves["loss"]) == (2, 8, 6.0, ((1, 0.75), (2, 0.5)))
+    choice = records["labels_18/draw_1/mae/choice/rate_0.01/fold_2"]
+    assert (choice.kind, choice.method, choice.labels, choice.draw) == ("choice", "mae", "18", 1)
+    assert (choice.part, choice.curves["mean_dice"]) == ("rate_0.01 fold_2", ((2, 0.9), (4, 0.5)))
+    fit, evaluation = (records[f"labels_18/draw_1/mae/{name}"] for name in ("final", "evaluation"))
+    assert (fit.kind, fit.settings["learning_rate"], fit.settings["seed"]) == ("final fit", 0.001, 1)
+    assert fit.settings["pretrained_weights_sha256"] == file_digest(out / "pretraining/mae/unet.safetensors")
+    assert fit.weights == {"sha256": "abc", "epoch": 1}
+    assert fit.command[1:4] == ("-m", "monai.bundle", "run")
+    assert fit.versions.keys() == {"python", "cmunet_monai", "monai", "numpy", "torch"}
+    assert evaluation.kind == "evaluation"
+    assert evaluation.settings["weights_sha256"] == file_digest(out / "labels_18/draw_1/mae/final/model.safetensors")
+    assert evaluation.seconds >= 0
+
+
+def test_runs_of_an_earlier_version_get_their_records_without_what_it_did_not_write_down(plan):
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    out = plan.parent / "out"
+    before = read_records(out)
+    for path in out.rglob("run.json"):
+        path.unlink()
+    for path in out.rglob("train.csv"):
+        path.write_text("epoch,loss,seconds\n1,0.5,10\n")
+    again = Runs(lambda _: 0.5)
+    run_study(read_study(plan), run=again)
+    assert again.calls == []
+    after = read_records(out)
+    assert [record.folder for record in after] == [record.folder for record in before]
+    assert {record.versions for record in after} == {None}
+    assert {record.steps for record in after} == {None}
+    assert {record.seconds for record in after if record.kind == "evaluation"} == {None}
+    assert [record.curves for record in after] == [record.curves for record in before]
+
+
+def test_a_run_that_was_moved_aside_is_no_record_of_the_study(plan):
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    out = plan.parent / "out"
+    before = read_records(out)
+    (out / "labels_18/draw_0/none/final").rename(out / "labels_18/draw_0/none/old")
+    assert [record for record in before if record not in read_records(out)] == [
+        record for record in before if record.folder == "labels_18/draw_0/none/final"
+    ]
+
+
+def test_a_record_that_is_cut_is_named(plan):
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    path = plan.parent / "out" / "labels_18" / "draw_0" / "none" / "final" / "run.json"
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(ValueError, match=r"final/run\.json is not JSON"):
+        read_records(plan.parent / "out")
 
 
 def test_a_method_is_pretrained_once_for_all_draws(pretrained):
