@@ -14,15 +14,6 @@ from cmunet_monai.report.study_table import METRICS
 
 SCORES = ("dice", "cl_dice")
 FEWEST_NUMBERS = 3  # for a curve that is not given by its points alone
-MODEL = (
-    "What a method has gained by more labels, and what doubling them is expected to add. With three or more numbers of "
-    "labels a power law is fitted to what is missing to a perfect score, 1 - mean = c n^(-a) with n labelled images "
-    "(Hestness et al. 2017): by least squares of the logarithms, every number of labels counting once. Its interval is "
-    "that of all other figures here, with the law fitted anew in every bootstrap sample: groups of images are drawn "
-    "for all numbers of labels together. It takes further labels to be of the same kind of frames and by the same "
-    "hands, and knows no ceiling; people who label do not agree with each other perfectly either, so that the last "
-    "doublings may add less. Sets without a label are not part of it."
-)
 
 
 @dataclass(frozen=True)
