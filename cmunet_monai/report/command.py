@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
         prog="python -m cmunet_monai report",
         description="One page of a study, finished or not: per-image means with 95% hierarchical bootstrap intervals "
         "(draws of labels, then groups of images), one primary and all other paired comparisons with the baseline, "
-        "figures, and where each number comes from. Reads saved results only.",
+        "figures, what more labels are worth, and where each number comes from. Reads saved results only.",
     )
     parser.add_argument("runs", help="output_dir of a study")
     parser.add_argument("--output", required=True, help="folder of index.html, its figures (PNG), *.csv and table.md")
