@@ -13,7 +13,7 @@ from PIL import Image
 
 from cmunet_monai.__main__ import VERBS
 from cmunet_monai.__main__ import main as cmunet
-from cmunet_monai.networks import UNet, save_unet_weights
+from cmunet_monai.networks import UNet, file_digest, save_unet_weights
 from cmunet_monai.networks.convert import published_name
 from data_prep.__main__ import VERBS as DATA_PREP_VERBS
 from data_prep.__main__ import main as data_prep
@@ -103,6 +103,10 @@ def test_study_and_report(folder, capsys):
     assert cmunet(["study", "study.json"]) == 0
     with Path("study/cells.csv").open(newline="") as file:
         assert [row["method"] for row in csv.DictReader(file)] == ["none"]
+    made = json.loads(Path("study/labels_6/draw_0/none/final/run.json").read_text())
+    assert made["weights"]["sha256"] == file_digest("study/labels_6/draw_0/none/final/model.safetensors")
+    assert made["steps"] > 0
+    assert len(made["curves"]["loss"]) == made["epochs"] == 1
     assert cmunet(["report", "study", "--output", "page"]) == 0
 
 

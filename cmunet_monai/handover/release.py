@@ -10,7 +10,7 @@ import cmunet_monai
 
 FILE = Path(__file__).with_name("release.json")
 REGENERATE = "python -m cmunet_monai.handover.write_release bundles/coronary_xa_segmentation"
-_SUFFIXES = (".py", ".json")
+_SUFFIXES = (".py", ".jinja", ".json")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from cmunet_monai.handover.refused import Refused, quoted
 from cmunet_monai.handover.release import Release, installed_files
 
 MAX_SHOWN = 5
-_CODE = (".py", ".json")
+_CODE = (".py", ".jinja", ".json")
 
 
 def wheel_name(release: Release) -> str:
@@ -64,7 +64,7 @@ def check_wheel(data: bytes, release: Release, *, any_code: bool) -> Iterator[st
         if name not in allowed and not (name.startswith("cmunet_monai/") and name.endswith(_CODE))
     ]
     for name in foreign[:MAX_SHOWN]:
-        yield f"{quoted(name)}: a wheel of `cmunet_monai` holds its .py and .json files alone"
+        yield f"{quoted(name)}: a wheel of `cmunet_monai` holds its .py, .jinja and .json files alone"
     if not any_code and not foreign:
         yield from _compare(files, wheel_files(release), release)
 

@@ -1,11 +1,10 @@
 """What the server says of itself: at the terminal, and on its one page."""
 
-import re
 from collections.abc import Sequence
-from html import escape
 
 from cmunet_monai.files.own_results import RESEARCH_USE
 from cmunet_monai.label.guard import Known
+from cmunet_monai.pages import render_page
 
 
 def slicer_steps(url: str, *, known: Known, token: bool) -> list[str]:
@@ -28,19 +27,10 @@ def slicer_steps(url: str, *, known: Known, token: bool) -> list[str]:
 
 def front_page(*, labels: Sequence[str], known: Known, token: bool) -> str:
     """The page at `/`, complete in itself."""
-    steps = "".join(f"<li>{_as_html(step)}</li>" for step in slicer_steps("this address", known=known, token=token))
-    rows = {"labels": labels, "models": known.model, "strategies": known.strategy, "scoring": known.scoring}
-    table = "".join(f"<tr><th>{name}</th><td>{escape(', '.join(words))}</td></tr>" for name, words in rows.items())
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Label server</title><style>'
-        "code{background:#eee}body{font:16px/1.5 sans-serif;max-width:50em;margin:2em auto;padding:0 1em}"
-        "th{text-align:left;padding-right:1em;vertical-align:top}</style></head><body>"
-        f"<h1>Label server</h1><p>Coronary arteries in X-ray angiograms. {escape(RESEARCH_USE.capitalize())}.</p>"
-        f"<table>{table}</table><h2>3D Slicer</h2><ol>{steps}</ol>"
-        '<p><a href="/info/">state</a> · <a href="/train/">training</a> · <a href="/logs/">log</a></p></body></html>\n'
+    return render_page(
+        "cmunet_monai.label",
+        "page.html.jinja",
+        notice=RESEARCH_USE.capitalize(),
+        table={"labels": labels, "models": known.model, "strategies": known.strategy, "scoring": known.scoring},
+        steps=slicer_steps("this address", known=known, token=token),
     )
-
-
-def _as_html(step: str) -> str:
-    """A line of text as HTML, what stands between backticks as code."""
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(step))

@@ -25,8 +25,8 @@ from cmunet_monai.label.fine_tuning import dice, run_bundle
 from cmunet_monai.label.planes import read_planes
 from cmunet_monai.label.segmenter import Segmenter, mask_of
 from cmunet_monai.label.uncertainty import border_entropy, choose_next
+from cmunet_monai.metrics.intervals import hierarchical_bootstrap
 from cmunet_monai.readers import load_rows
-from cmunet_monai.report.intervals import hierarchical_bootstrap
 
 logger = logging.getLogger(__name__)
 

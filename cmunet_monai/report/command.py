@@ -7,6 +7,8 @@ from pathlib import Path
 
 from cmunet_monai.files.atomic import write_csv_atomic, write_text_atomic
 from cmunet_monai.report.figures import all_figures, save
+from cmunet_monai.report.label_numbers import in_words as gain_in_words
+from cmunet_monai.report.label_numbers import label_gains, write_gains
 from cmunet_monai.report.page import Content, page
 from cmunet_monai.report.study_runs import diameter_unit, has_undefined_distance, largest_diagonal, read_runs, sources
 from cmunet_monai.report.study_table import METRICS, Primary, agreements, cases, compare, in_words, table, write_tables
@@ -19,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
         prog="python -m cmunet_monai report",
         description="One page of a study, finished or not: per-image means with 95% hierarchical bootstrap intervals "
         "(draws of labels, then groups of images), one primary and all other paired comparisons with the baseline, "
-        "figures, and where each number comes from. Reads saved results only.",
+        "figures, what more labels are worth, and where each number comes from. Reads saved results only.",
     )
     parser.add_argument("runs", help="output_dir of a study")
     parser.add_argument("--output", required=True, help="folder of index.html, its figures (PNG), *.csv and table.md")
@@ -56,7 +58,9 @@ def main(argv: Sequence[str]) -> int:
         diagonal_px = largest_diagonal(study)
     comparisons, absent = compare(study, arguments.baseline, diagonal_px=diagonal_px or 0.0, primary=primary)
     rows, agreement, looked_at = table(study), agreements(study, diameter_unit(study)), cases(study)
+    gains = label_gains(study)
     markdown = write_tables(rows, comparisons, agreement, looked_at, output)
+    write_gains(gains, output / "label_gains.csv")
     write_csv_atomic(
         output / "sources.csv",
         [{"run": s.run, "file": s.file, "command": s.command, **s.facts} for s in sources(study)],
@@ -74,6 +78,7 @@ def main(argv: Sequence[str]) -> int:
         primary=primary,
         primary_named=arguments.primary is not None,
         diagonal_px=diagonal_px,
+        gains=gains,
         agreement=agreement,
         cases=looked_at,
         plots=plots,
@@ -84,6 +89,7 @@ def main(argv: Sequence[str]) -> int:
     print(markdown.read_text(encoding="utf-8"))
     for sentence in (
         *(in_words(c) for c in comparisons if c.metric == "dice" and not c.primary),
+        *(gain_in_words(gain) for gain in gains if gain.metric == "dice"),
         *study.missing,
         *absent,
     ):

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cmunet_monai.files.atomic import atomic_path
+from cmunet_monai.report.label_numbers import SCORES
 from cmunet_monai.report.study_runs import StudyRuns, finetuning_loss, pretraining_losses, validation_dice
 from cmunet_monai.report.study_table import SHOWN, Agreement, TableRow, diameters, label_words
 
@@ -43,36 +44,41 @@ def styles(methods: Sequence[str], baseline: str) -> dict[str, dict[str, object]
 
 
 def draw_label_numbers(study: StudyRuns, rows: Sequence[TableRow], baseline: str) -> Figure:
-    """Dice and modified Hausdorff distance against the number of labelled images, with 95% intervals.
+    """Dice and clDice against the number of labelled images, with 95% intervals; one line for each method.
 
-    Label sets whose names are numbers stand on a logarithmic axis; where one has another name all stand side by side.
-    Source: Challier et al. 2025, Fig. 3. Deviations: intervals, and labelled images instead of ratios.
+    The axis is logarithmic, by the numbers that the fits had, not by the names of the label sets. No label at all has
+    no place on it: it stands at the left edge, behind a dotted line, and no curve leads to it.
+    Source: Challier et al. 2025, Fig. 3. Deviations: intervals, labelled images instead of ratios, and clDice instead
+        of the Hausdorff distance.
     """
-    numeric = all(labels.isdigit() and int(labels) > 0 for labels in study.labels)
-    places = {labels: float(labels) if numeric else float(n) for n, labels in enumerate(study.labels)}
+    numbers = {key: runs.labelled_images for key, runs in study.runs.items()}
+    some = sorted({number for number in numbers.values() if number}) or [2.0]
+    left = some[0] / 2  # where those without a label stand
     style, methods = styles(study.methods, baseline), study.methods
     figure = Figure(figsize=(WIDTH_IN, 3.3), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), ("dice", "modified_hausdorff_px"), strict=True):
+    for axes, metric in zip(figure.subplots(1, 2), SCORES, strict=True):
         for number, method in enumerate(methods):
+            shift = 1.03 ** (number - (len(methods) - 1) / 2)  # intervals beside each other, not on top
             own = [r for r in rows if (r.method, r.metric) == (method, metric) and not np.isnan(r.interval.mean)]
-            shift = number - (len(methods) - 1) / 2  # intervals beside each other, not on top
-            x = [places[r.labels] * 1.03**shift if numeric else places[r.labels] + 0.05 * shift for r in own]
-            means, lower, upper = (
-                np.array([(r.interval.mean, r.interval.lower, r.interval.upper) for r in own]).reshape(-1, 3).T
-            )
-            reach = np.maximum(np.nan_to_num([means - lower, upper - means]), 0)  # rounding may leave less than 0
-            axes.errorbar(
-                x, means, yerr=reach, label=method, markersize=4.5, capsize=2, elinewidth=0.8, **style[method]
-            )
-        _label(axes, "labelled images" if numeric else "label set", SHOWN[metric].heading)
-        if numeric:
-            axes.set_xscale("log")
-        axes.set_xticks(list(places.values()), list(places), minor=False)
+            own.sort(key=lambda row: numbers[row.labels, row.method])
+            for without in (True, False):  # the legend shows the latter
+                part = [r for r in own if (numbers[r.labels, method] == 0) == without]
+                x = [(numbers[r.labels, method] or left) * shift for r in part]
+                means, lower, upper = (
+                    np.array([(r.interval.mean, r.interval.lower, r.interval.upper) for r in part]).reshape(-1, 3).T
+                )
+                reach = np.maximum(np.nan_to_num([means - lower, upper - means]), 0)  # rounding may leave less than 0
+                looks = style[method] | ({"linestyle": "none"} if without else {})
+                axes.errorbar(x, means, yerr=reach, label=method, markersize=4.5, capsize=2, elinewidth=0.8, **looks)
+        _label(axes, "labelled images", SHOWN[metric].heading)
+        axes.set_xscale("log")
+        ticks = {number: f"{number:g}" for number in some}
+        if 0 in numbers.values():
+            ticks[left] = "0"
+            axes.axvline(left * 2**0.5, color="black", linewidth=0.8, linestyle=":")
+        axes.set_xticks(list(ticks), list(ticks.values()), minor=False)
         axes.set_xticks([], minor=True)
-        if numeric:
-            axes.set_xlim(min(places.values()) / 1.35, max(places.values()) * 1.35)
-        else:
-            axes.set_xlim(-0.5, len(places) - 0.5)
+        axes.set_xlim(min(ticks) / 1.35, max(ticks) * 1.35)
     _legend(figure, figure.axes[0])
     return figure
 

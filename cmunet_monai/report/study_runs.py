@@ -1,52 +1,56 @@
-"""What a study has left behind: finished cells, per-image results, training logs, sidecars; and what is not there."""
+"""What a study has left behind: finished cells, per-image results, records of its runs; and what is not there."""
 
 import ast
 import csv
-import json
 import math
 import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from cmunet_monai.files.frame_size import frame_size
+from cmunet_monai.study.json_file import in_words
+from cmunet_monai.study.record import RECORD, Kind, RunRecord, read_records
 
-COLUMNS = (
-    *("labels", "draw", "label_draw", "method", "learning_rate", "epochs", "seconds"),
-    *("choice_folds", "choice_draw", "datalist_sha256"),
-    *("pretraining_epochs", "pretraining_seconds", "per_image"),
-)
 LENGTHS = ("modified_hausdorff", "add", "pointwise_diameter_error")
 DISTANCES = tuple(f"{name}_px" for name in LENGTHS)
 SCORES = ("dice", "cl_dice", "iou", *DISTANCES, "unmatched_share")
 DIAMETERS = ("artery_diameter", "artery_diameter_reference")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A finished cell: one method on one draw of one label set.
+Optional = BeforeValidator(lambda text: text or None)
+
+
+class Cell(BaseModel):
+    """A finished cell: one method on one draw of one label set; a row of `cells.csv`.
 
     Attributes:
         draw: position in the label set, and seed. label_draw: equal where the same labelled frames were used.
+        labelled_images: in the list of the final fit; 0 where nothing was fitted.
         choice_folds, choice_draw: how many folds, of which draw, chose the rate. datalist_sha256: of the final fit.
         seconds, pretraining_seconds: of the final fit; of the pre-training, 0 where there was none, None where the
             weights came from a file.
         per_image: table of the evaluation, relative to the study's folder.
     """
 
+    model_config = ConfigDict(frozen=True)
+
     labels: str
     draw: int
     label_draw: int
+    labelled_images: int
     method: str
     learning_rate: float
     epochs: int
     seconds: float
-    pretraining_epochs: int | None
-    pretraining_seconds: float | None
+    pretraining_epochs: Annotated[int | None, Optional]
+    pretraining_seconds: Annotated[float | None, Optional]
     choice_folds: int
     choice_draw: int
     datalist_sha256: str
@@ -79,6 +83,11 @@ class MethodRuns:
     def label_draws(self) -> tuple[int, ...]:
         return tuple(cell.label_draw for cell in self.cells)
 
+    @property
+    def labelled_images(self) -> float:
+        """Mean over the cells: draws of whole groups may differ by a few."""
+        return float(np.mean([cell.labelled_images for cell in self.cells]))
+
 
 @dataclass(frozen=True)
 class StudyRuns:
@@ -88,12 +97,14 @@ class StudyRuns:
         runs: (label set, method) -> results; label sets in the order of their numbers, methods in that of `cells.csv`.
         missing: sentences on what is not there.
         planned: (label set, draw, method) of all cells that the study is to have; empty where it does not say so.
+        records: of its runs.
     """
 
     folder: Path
     runs: Mapping[tuple[str, str], MethodRuns]
     missing: tuple[str, ...]
     planned: frozenset[tuple[str, int, str]]
+    records: tuple[RunRecord, ...]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -112,6 +123,21 @@ class StudyRuns:
     @property
     def cells(self) -> tuple[Cell, ...]:
         return tuple(cell for runs in self.runs.values() for cell in runs.cells)
+
+    @property
+    def pretrainings(self) -> list[RunRecord]:
+        """Of the methods in the order of the study; what a method needed comes after it."""
+        found = [record for record in self.records if record.kind == "pre-training" and record.method in self.methods]
+        return sorted(found, key=lambda record: (self.methods.index(record.method), record.part))
+
+    def records_of(self, cell: Cell, kind: Kind) -> list[RunRecord]:
+        key = (kind, cell.labels, cell.draw, cell.method)
+        return [record for record in self.records if (record.kind, record.labels, record.draw, record.method) == key]
+
+    def evaluation_of(self, cell: Cell) -> RunRecord | None:
+        """The record of the evaluation whose table is read."""
+        found = self.records_of(cell, "evaluation")
+        return next((record for record in found if Path(record.folder) == cell.evaluation), None)
 
 
 def read_runs(folder: str | os.PathLike[str], *, test: str | None = None) -> StudyRuns:
@@ -153,7 +179,8 @@ def read_runs(folder: str | os.PathLike[str], *, test: str | None = None) -> Stu
                 runs[labels, method] = _method_runs(own, ids, [tables[cell] for cell in own])
     planned = _planned(folder)
     unfinished = _unfinished(folder, present, planned)
-    return StudyRuns(folder, runs, (*missing, *unfinished, *_absent_files(folder, present)), planned)
+    study = StudyRuns(folder, runs, (*missing, *unfinished), planned, tuple(read_records(folder)))
+    return replace(study, missing=(*study.missing, *_without_record(study)))
 
 
 def label_order(labels: str) -> tuple[float, str]:
@@ -191,20 +218,18 @@ def diameter_unit(study: StudyRuns) -> str:
     return "mm" if in_mm else "px"
 
 
-# Logs -----------------------------------------------------------------------------------------------------------------
+# Records --------------------------------------------------------------------------------------------------------------
+
+Curve = tuple[np.ndarray, np.ndarray]
 
 
-def read_curve(path: Path, column: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Epochs and one column of a log, both (epochs,); None where there is no such file or column."""
-    if not path.is_file():
-        return None
-    rows = [row for row in _rows(path) if row.get(column)]
-    if not rows:
-        return None
-    return np.array([float(row["epoch"]) for row in rows]), np.array([float(row[column]) for row in rows])
+def curve_of(record: RunRecord, column: str) -> Curve | None:
+    """Epochs and one column of a run's log, both (epochs,); None where it has none."""
+    rows = record.curves.get(column)
+    return (np.array([epoch for epoch, _ in rows]), np.array([value for _, value in rows])) if rows else None
 
 
-def mean_curve(curves: Iterable[tuple[np.ndarray, np.ndarray] | None]) -> tuple[np.ndarray, np.ndarray] | None:
+def mean_curve(curves: Iterable[Curve | None]) -> Curve | None:
     """Mean of several curves at the epochs that all of them have; None without a curve or a common epoch."""
     found = [curve for curve in curves if curve is not None]
     if not found:
@@ -214,94 +239,82 @@ def mean_curve(curves: Iterable[tuple[np.ndarray, np.ndarray] | None]) -> tuple[
     return (np.array(epochs), np.mean(values, axis=0)) if epochs else None
 
 
-def finetuning_loss(study: StudyRuns, runs: MethodRuns) -> tuple[np.ndarray, np.ndarray] | None:
+def finetuning_loss(study: StudyRuns, runs: MethodRuns) -> Curve | None:
     """Loss of the final fits by epoch, mean over draws."""
-    return mean_curve(read_curve(study.folder / cell.folder / "final" / "train.csv", "loss") for cell in runs.cells)
+    return mean_curve(curve_of(fit, "loss") for cell in runs.cells for fit in study.records_of(cell, "final fit"))
 
 
-def validation_dice(study: StudyRuns, runs: MethodRuns) -> tuple[np.ndarray, np.ndarray] | None:
+def validation_dice(study: StudyRuns, runs: MethodRuns) -> Curve | None:
     """Validation Dice of the chosen rate by epoch, mean over folds and draws (draws that chose nothing left out)."""
     return mean_curve(
-        read_curve(path, "mean_dice")
+        curve_of(choice, "mean_dice")
         for cell in runs.cells
-        for path in sorted(
-            (study.folder / cell.folder / "choice" / f"rate_{cell.learning_rate:g}").glob("fold_*/validation.csv")
-        )
+        for choice in study.records_of(cell, "choice")
+        if choice.settings.get("learning_rate") == cell.learning_rate
     )
 
 
-def pretraining_losses(study: StudyRuns) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def pretraining_losses(study: StudyRuns) -> dict[str, Curve]:
     """Pre-training run -> its loss by epoch; what a method needs made first is a run of its own."""
-    found = {path.parent.name: read_curve(path, "loss") for path in _pretraining_files(study, "training.csv")}
+    found = {Path(record.folder).name: curve_of(record, "loss") for record in study.pretrainings}
     return {name: curve for name, curve in found.items() if curve is not None}
 
 
 def last_reconstructions(study: StudyRuns) -> dict[str, Path]:
     """Pre-training run -> its latest picture."""
-    found: dict[str, Path] = {}
-    for path in _pretraining_files(study, "reconstructions/*.png"):
-        found[path.parent.parent.name] = path
-    return found
-
-
-def _pretraining_files(study: StudyRuns, pattern: str) -> list[Path]:
-    """Of the methods in the order of the study; `method.needed` stands beside its method."""
-    order = {name: number for number, name in enumerate(study.methods)}
-    paths = (study.folder / "pretraining").glob(f"*/{pattern}")
-    names = {path: path.relative_to(study.folder / "pretraining").parts[0] for path in paths}
-    kept = [path for path in names if names[path].split(".")[0] in order]
-    return sorted(kept, key=lambda path: (order[names[path].split(".")[0]], names[path], path.name))
+    found = {
+        Path(record.folder).name: sorted((study.folder / record.folder / "reconstructions").glob("*.png"))
+        for record in study.pretrainings
+    }
+    return {name: paths[-1] for name, paths in found.items() if paths}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where numbers come from: a run's files, the command that made it, and facts of its sidecar."""
+    """Where numbers come from: a run's file, the command that made it, and facts of it."""
 
     run: str
+    labels: str | None
     file: str
     command: str
     facts: Mapping[str, object]
 
 
-FACTS = ("sha256", "git_revision", "cmunet_monai", "datalist_sha256", "pretrained_weights_sha256", "seed", "epoch")
+FACTS = (
+    *("sha256", "git_revision", "cmunet_monai", "datalist_sha256", "pretrained_weights_sha256", "weights_sha256"),
+    *("seed", "epoch", "steps", "monai", "numpy", "python", "torch"),
+)
 
 
 def sources(study: StudyRuns) -> list[Source]:
-    """Of every pre-training, and of choice, fit and evaluation of every cell; a command is empty without its log."""
-    found = []
-    for path in _pretraining_files(study, "training.csv"):
-        file = path.relative_to(study.folder).as_posix()
-        log = first_command(path.parent / "run.log")
-        found.append(Source(f"pre-training {path.parent.name}", file, log, _facts(path.parent / "unet.json")))
+    """Of every pre-training, and of choice, fit and evaluation of every cell; without its record only an evaluation."""
+    found = [_source(f"pre-training {Path(record.folder).name}", record, RECORD) for record in study.pretrainings]
     for cell in study.cells:
         name = f"{cell.labels} labels, draw {cell.draw}, {cell.method}"
-        fit, evaluation = study.folder / cell.folder / "final", study.folder / cell.evaluation
-        for path in sorted((study.folder / cell.folder / "choice").glob("*/*/validation.csv")):
-            run = f"{name}: choice, {path.parent.parent.name} {path.parent.name}"
-            log = path.relative_to(study.folder).as_posix()
-            found.append(Source(run, log, first_command(path.parent / "run.log"), _facts(path.parent / "model.json")))
-        if cell.epochs:
-            log = (cell.folder / "final" / "train.csv").as_posix()
-            facts = _facts(fit / "model.json")
-            found.append(Source(f"{name}: final fit", log, first_command(fit / "run.log"), facts))
-        found.append(Source(f"{name}: evaluation", cell.per_image, first_command(evaluation / "run.log"), {}))
+        for record in study.records_of(cell, "choice"):
+            found.append(_source(f"{name}: choice, {record.part}", record, RECORD))
+        found += [_source(f"{name}: final fit", record, RECORD) for record in study.records_of(cell, "final fit")]
+        table, evaluation = Path(cell.per_image), study.evaluation_of(cell)
+        found.append(
+            _source(f"{name}: evaluation", evaluation, table.name)
+            if evaluation
+            else Source(f"{name}: evaluation", cell.labels, cell.per_image, "", {})
+        )
     return found
 
 
-def first_command(log: Path) -> str:
-    """The first `$ ...` line of a log, "" where there is none; without the machine's own folders.
+def _source(name: str, record: RunRecord, file: str) -> Source:
+    facts = {**record.settings, **(record.versions or {}), "steps": record.steps, **record.weights}
+    kept = {name: facts[name] for name in FACTS if facts.get(name) is not None}
+    return Source(name, record.labels, f"{record.folder}/{file}", passed_on(record.command), kept)
 
-    The interpreter becomes `python`; of an absolute path the last two parts stay: a page is passed on.
+
+def passed_on(command: Sequence[str]) -> str:
+    """A command without the machine's own folders, as a page is passed on.
+
+    The interpreter becomes `python`; of an absolute path the last two parts stay.
     """
-    if not log.is_file():
-        return ""
-    with log.open(encoding="utf-8", errors="replace") as file:
-        line = next((line[2:].strip() for line in file if line.startswith("$ ")), "")
-    try:
-        words = [_cut(word) for word in shlex.split(line)]
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"{log}: the command in its first `$ ` line cannot be read: {error}") from None
-    return shlex.join(["python", *words[1:]]) if words else ""
+    return shlex.join(["python", *map(_cut, command[1:])])
 
 
 def _cut(word: str) -> str:
@@ -321,36 +334,23 @@ def _read_cells(path: Path, table: str) -> list[Cell]:
     if not path.is_file():
         raise FileNotFoundError(f"no finished cell in {path.parent}: {path.name} is not there")
     rows = _rows(path)
-    absent = [name for name in COLUMNS if not rows or name not in rows[0]]
+    absent = [name for name in Cell.model_fields if not rows or name not in rows[0]]
     if absent:
-        raise ValueError(f"{path} lacks {', '.join(absent)}: it was written by another version, or is cut")
+        raise ValueError(
+            f"{path} lacks {', '.join(absent)}: it is cut, or of an earlier version (run the study again, which keeps "
+            "finished runs and writes it anew)"
+        )
     if table not in rows[0]:
         others = [name.removeprefix("per_image_") for name in rows[0] if name.startswith("per_image_")]
         raise ValueError(
             f"{path} has no results on {table.removeprefix('per_image_')!r}; further test lists: {others or 'none'}"
         )
     cells = []
-    for row in rows:
+    for number, row in enumerate(rows, 2):
         try:
-            cells.append(
-                Cell(
-                    labels=row["labels"],
-                    draw=int(row["draw"]),
-                    label_draw=int(row["label_draw"]),
-                    method=row["method"],
-                    learning_rate=float(row["learning_rate"]),
-                    epochs=int(row["epochs"]),
-                    seconds=float(row["seconds"]),
-                    pretraining_epochs=int(row["pretraining_epochs"]) if row["pretraining_epochs"] else None,
-                    pretraining_seconds=float(row["pretraining_seconds"]) if row["pretraining_seconds"] else None,
-                    choice_folds=int(row["choice_folds"]),
-                    choice_draw=int(row["choice_draw"]),
-                    datalist_sha256=row["datalist_sha256"],
-                    per_image=row[table],
-                )
-            )
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: the row {row} cannot be read ({error})") from None
+            cells.append(Cell.model_validate(row | {"per_image": row[table]}))
+        except ValidationError as error:
+            raise ValueError(f"{path}, line {number}: {in_words(Cell, error)}") from None
     keys = [(cell.labels, cell.draw, cell.method) for cell in cells]
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice:
@@ -427,24 +427,19 @@ def _unfinished(folder: Path, cells: Sequence[Cell], planned: frozenset[tuple[st
     return found
 
 
-def _absent_files(folder: Path, cells: Sequence[Cell]) -> list[str]:
-    """Logs and sidecars that figures and sources would need."""
-    fitted = [cell.folder / "final" for cell in cells if cell.epochs]
-    wanted = [fit / name for fit in fitted for name in ("train.csv", "model.json", "run.log")]
-    wanted += [cell.evaluation / "run.log" for cell in cells]
-    for method in dict.fromkeys(cell.method for cell in cells if cell.pretraining_epochs):
-        wanted += [Path("pretraining", method, name) for name in ("training.csv", "unet.json", "run.log")]
-    return [f"{path.as_posix()}: not there" for path in wanted if not (folder / path).is_file()]
-
-
-def _facts(sidecar: Path) -> dict[str, object]:
-    if not sidecar.is_file():
-        return {}
-    try:
-        facts = json.loads(sidecar.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{sidecar} is not JSON: {error}") from None
-    return {name: facts[name] for name in FACTS if facts.get(name) is not None}
+def _without_record(study: StudyRuns) -> list[str]:
+    """Records that figures and sources would need."""
+    found = {Path(record.folder) for record in study.records}
+    wanted = [cell.evaluation for cell in study.cells]
+    wanted += [cell.folder / "final" for cell in study.cells if cell.epochs]
+    wanted += [Path("pretraining", cell.method) for cell in study.cells if cell.pretraining_epochs]
+    absent = [folder for folder in dict.fromkeys(wanted) if folder not in found]
+    if len(absent) == len({*wanted}):
+        return [
+            "no run has its run.json: tables alone were kept, or a version before it ran the study (run the study "
+            "again: finished runs are kept, and their records written); there are no commands, digests and loss curves"
+        ]
+    return [f"{(folder / RECORD).as_posix()}: not there" for folder in absent]
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ import numpy as np
 from cmunet_monai.engines.handlers.evaluation import FAILURE_BELOW_DICE, picks
 from cmunet_monai.files.atomic import write_csv_atomic, write_text_atomic
 from cmunet_monai.metrics import bland_altman, pearson
-from cmunet_monai.report.intervals import (
+from cmunet_monai.metrics.intervals import (
     Interval,
     PairedTest,
     bootstrap_interval,

@@ -16,7 +16,8 @@ STUDY is a JSON file; its paths are relative to the current directory:
   {
     "bundle_root": "bundles/coronary_xa_segmentation",
     "dataset_dir": "DATA",                           folder of the frames
-    "output_dir": "STUDY_OUTPUT",                    pretraining/, a folder for each cell, and cells.csv
+    "output_dir": "STUDY_OUTPUT",                    pretraining/, a folder for each cell, and cells.csv;
+                                                       run.json in each run's folder says what it was
     "methods": {                                     what fine-tuning starts from, by name:
       "none": null,                                    random weights
       "other": "unet.safetensors",                     a file

@@ -1,6 +1,5 @@
 """About how long a study takes on this machine: one training step is timed, and multiplied."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch.utils.data import default_collate
 from cmunet_monai.bundle import config_parser, literal
 from cmunet_monai.inferers import AutocastInferer
 from cmunet_monai.methods.base import prepare_views
-from cmunet_monai.study.plan import Study
+from cmunet_monai.study.plan import Study, images_of
 from cmunet_monai.study.runner import (
     BundleRun,
     Cell,
@@ -76,8 +75,8 @@ def _images_left(study: Study, cell: Cell) -> int:
     return images + sum(_images(r.settings["datalist"], "test") for r in evaluations if not has_finished(r.output))
 
 
-def _images(datalist: str | Path, split: str) -> int:
-    return len(json.loads(Path(datalist).read_text(encoding="utf-8-sig")).get(split, []))
+def _images(datalist: str | Path, name: str) -> int:
+    return len(images_of(Path(datalist), name))
 
 
 def _finetuning_seconds(bundle_run: BundleRun) -> float:

@@ -2,11 +2,13 @@
 
 import json
 import os
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StringConstraints, model_validator
+
+from cmunet_monai.study.json_file import JsonObject
 
 FOLDS = (0, 1, 2)
 SET_BY_THE_STUDY = (
@@ -15,17 +17,47 @@ SET_BY_THE_STUDY = (
 )
 
 
-@dataclass(frozen=True)
-class Pretraining:
+def _named(value: Any) -> Any:
+    if value == "":
+        raise ValueError("must not be an empty text")
+    return value
+
+
+def _options(*free: str) -> AfterValidator:
+    """Checks options of a bundle; those of the study itself may be among them only where they are `free`."""
+
+    def check(options: Mapping[str, Any]) -> Mapping[str, Any]:
+        nothing = sorted(name for name, value in options.items() if value is None)
+        if nothing:  # MONAI drops it
+            raise ValueError(f"has {', '.join(nothing)}, which cannot be null on a command line: leave it out")
+        taken = sorted({*options} & set(SET_BY_THE_STUDY) - set(free))
+        if taken:
+            raise ValueError(f"may not hold {', '.join(taken)}, which the study sets itself")
+        return options
+
+    return AfterValidator(check)
+
+
+Text = Annotated[str, BeforeValidator(_named)]
+Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]
+File = Annotated[Path, BeforeValidator(_named)]
+Count = Annotated[int, Field(strict=True, gt=0)]
+Rate = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Options = Annotated[Mapping[str, Any], _options()]
+PretrainingOptions = Annotated[Mapping[str, Any], _options("max_epochs", "learning_rate", "seed")]
+FittingOptions = Annotated[Mapping[str, Any], _options("max_epochs")]  # that of the final fit
+Some = Field(min_length=1)
+
+
+class Pretraining(JsonObject):
     """How methods are pre-trained: the bundle, its configs before a method's overlays, and further options."""
 
-    bundle_root: Path
-    configs: tuple[str, ...] = ("train.json", "compact.json")
-    overrides: Mapping[str, Any] = field(default_factory=dict)
+    bundle_root: File
+    configs: Annotated[tuple[Text, ...], Some] = ("train.json", "compact.json")
+    overrides: PretrainingOptions = {}
 
 
-@dataclass(frozen=True)
-class Method:
+class Method(JsonObject):
     """What fine-tuning starts from; without weights and overlays, a random start.
 
     Attributes:
@@ -40,19 +72,35 @@ class Method:
         labels: the label sets that the method takes part in; None: all.
     """
 
-    weights: Path | None = None
-    overlays: tuple[str, ...] | None = None
-    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    pretraining_overrides: Mapping[str, Any] = field(default_factory=dict)
-    finetuning_overrides: Mapping[str, Any] = field(default_factory=dict)
-    finetuning_configs: tuple[str, ...] = ()
-    rate_of: str | None = None
-    all_draws: bool = False
-    labels: tuple[str, ...] | None = None
+    weights: File | None = None
+    overlays: tuple[Text, ...] | None = None
+    needs: Mapping[str, tuple[Text, ...]] = {}
+    pretraining_overrides: PretrainingOptions = {}
+    finetuning_overrides: FittingOptions = {}
+    finetuning_configs: tuple[Text, ...] = ()
+    rate_of: Text | None = None
+    all_draws: StrictBool = False
+    labels: Annotated[tuple[Text, ...], Some] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, value: Any) -> Any:
+        """A file stands for `{"weights": file}`, null for a random start."""
+        if value is None:
+            return {}
+        return {"weights": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _starts_once(self) -> Self:
+        if self.overlays is not None and self.weights is not None:
+            raise ValueError("has both `weights` and `overlays`: it starts from a file or is pre-trained")
+        ignored = [name for name in ("needs", "pretraining_overrides") if getattr(self, name)]
+        if self.overlays is None and ignored:
+            raise ValueError(f"has {', '.join(ignored)} but no `overlays`, without which nothing is pre-trained")
+        return self
 
 
-@dataclass(frozen=True)
-class LabelSet:
+class LabelSet(JsonObject):
     """Draws of one number of labelled images.
 
     Attributes:
@@ -64,15 +112,14 @@ class LabelSet:
         shared_draws: how many of the draws, from the front, every method takes; None: all.
     """
 
-    draws: tuple[Path, ...]
-    max_epochs: int
-    choice_epochs: int | None = None
-    choice_folds: int = len(FOLDS)
-    shared_draws: int | None = None
+    draws: Annotated[tuple[File, ...], Some]
+    max_epochs: Annotated[int, Field(strict=True, ge=0)]
+    choice_epochs: Count | None = None
+    choice_folds: Annotated[Count, Field(le=len(FOLDS))] = len(FOLDS)
+    shared_draws: Count | None = None
 
 
-@dataclass(frozen=True)
-class TestList:
+class TestList(JsonObject):
     """A further list on which every cell is evaluated, such as the frames of another hospital.
 
     Attributes:
@@ -82,12 +129,11 @@ class TestList:
 
     __test__ = False  # no class of pytest
 
-    dataset_dir: Path
-    datalist: Path
+    dataset_dir: File
+    datalist: File
 
 
-@dataclass(frozen=True)
-class Study:
+class Study(JsonObject):
     """A comparison of starts on draws of few labelled images.
 
     Attributes:
@@ -106,19 +152,19 @@ class Study:
         further_tests: lists by name on which every cell is evaluated too.
     """
 
-    bundle_root: Path
-    dataset_dir: Path
-    output_dir: Path
-    methods: Mapping[str, Method]
-    labels: Mapping[str, LabelSet]
-    learning_rates: tuple[float, ...]
-    choose_once: bool = False
+    bundle_root: File
+    dataset_dir: File
+    output_dir: File
+    methods: Annotated[Mapping[Name, Method], Some]
+    labels: Annotated[Mapping[Name, LabelSet], Some]
+    learning_rates: Annotated[tuple[Rate, ...], Some]
+    choose_once: StrictBool = False
     pretraining: Pretraining | None = None
-    configs: tuple[str, ...] = ("train.json",)
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    finetuning_overrides: Mapping[str, Any] = field(default_factory=dict)
-    evaluation_overrides: Mapping[str, Any] = field(default_factory=dict)
-    further_tests: Mapping[str, TestList] = field(default_factory=dict)
+    configs: Annotated[tuple[Text, ...], Some] = ("train.json",)
+    overrides: Options = {}
+    finetuning_overrides: Options = {}
+    evaluation_overrides: Options = {}
+    further_tests: Mapping[Name, TestList] = {}
 
     @property
     def first_draw(self) -> Path:
@@ -136,11 +182,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no study at {path}")
-    settings = _json(path)
-    try:
-        study = _object(Study, settings, "")
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    study = Study.read(path)
     unknown = sorted({name for method in study.methods.values() for name in method.labels or ()} - study.labels.keys())
     if unknown:
         raise ValueError(f"{path}: methods name label sets that are not among {list(study.labels)}: {unknown}")
@@ -179,12 +221,12 @@ def _check_draws(study: Study, path: Path, *, pretrained: bool) -> None:
     for label_set in study.labels.values():
         for draw in label_set.draws:
             for fold in FOLDS[: label_set.choice_folds]:
-                if not _images(draw / f"fold_{fold}.json", "validation"):
+                if not images_of(draw / f"fold_{fold}.json", "validation"):
                     raise ValueError(
                         f"{draw / f'fold_{fold}.json'} has no `validation` rows, by which a rate is chosen"
                     )
     for name in ("test", "pretraining") if pretrained else ("test",):
-        images = {draw: _images(draw / "final.json", name) for draw in draws}
+        images = {draw: images_of(draw / "final.json", name) for draw in draws}
         differing = [str(draw) for draw in draws if images[draw] != images[study.first_draw]]
         if differing:
             raise ValueError(
@@ -193,15 +235,22 @@ def _check_draws(study: Study, path: Path, *, pretrained: bool) -> None:
             )
 
 
-def _images(datalist: Path, name: str) -> list[str]:
-    rows = _json(datalist)
-    rows = rows.get(name, []) if isinstance(rows, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and _is_text(row.get("image")) for row in rows):
+def images_of(datalist: Path, name: str) -> list[str]:
+    """The images in one list of a data list.
+
+    Raises:
+        ValueError: if the file is not JSON, or not such a list.
+    """
+    lists = _json(datalist)
+    rows = lists.get(name, []) if isinstance(lists, dict) else None
+    found = [row.get("image") if isinstance(row, dict) else None for row in rows] if isinstance(rows, list) else [None]
+    images = [image for image in found if isinstance(image, str) and image]
+    if len(images) < len(found):
         raise ValueError(
             f"{datalist} must hold an object whose `{name}` is a list of rows with an `image` each, as "
             "`data_prep split` writes it"
         )
-    return [row["image"] for row in rows]
+    return images
 
 
 def _json(path: Path) -> Any:
@@ -209,124 +258,3 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # UnicodeDecodeError is one too
         raise ValueError(f"{path} is not JSON: {error}") from error
-
-
-# Settings -------------------------------------------------------------------------------------------------------------
-
-
-def _object(kind: type[Any], settings: Any, where: str) -> Any:
-    """A dataclass from a JSON object whose values are read by `READERS`."""
-    if not isinstance(settings, dict):
-        raise ValueError(f"{f'`{where}`' if where else 'the file'} must be a JSON object, got {json.dumps(settings)}")
-    known = {item.name: item for item in fields(kind)}
-    required = {n for n, item in known.items() if item.default is MISSING and item.default_factory is MISSING}
-    unknown, missing = sorted(settings.keys() - known.keys()), sorted(required - settings.keys())
-    if unknown or missing:
-        place = f" in `{where}`" if where else ""
-        raise ValueError(f"unknown settings {unknown or 'none'}, missing settings {missing or 'none'}{place}")
-    return kind(**{name: _read(name, value, f"{where}.{name}".lstrip(".")) for name, value in settings.items()})
-
-
-def _read(name: str, value: Any, where: str) -> Any:
-    if name == "methods":
-        return {key: _method(item, f"{where}.{key}") for key, item in _named(value, where).items()}
-    if where == "labels":
-        return {key: _object(LabelSet, item, f"{where}.{key}") for key, item in _named(value, where).items()}
-    if name == "pretraining":
-        return _object(Pretraining, value, where)
-    if name == "further_tests":
-        return {key: _object(TestList, item, f"{where}.{key}") for key, item in _named(value, where).items()}
-    if name == "needs" and isinstance(value, dict) and all(map(_is_names, value.values())):
-        return {key: tuple(names) for key, names in value.items()}
-    expected, fits, read = KINDS[name]
-    if not fits(value):
-        raise ValueError(f"`{where}` must be {expected}, got {json.dumps(value)}")
-    if name.endswith("overrides"):
-        nothing = sorted(key for key, item in value.items() if item is None)
-        if nothing:  # MONAI drops it
-            raise ValueError(f"`{where}`: {', '.join(nothing)} cannot be null on a command line: leave it out")
-        free = set()
-        if where == "pretraining.overrides" or name == "pretraining_overrides":
-            free = {"max_epochs", "learning_rate", "seed"}
-        elif name == "finetuning_overrides" and where.startswith("methods."):
-            free = {"max_epochs"}  # of the final fit
-        taken = sorted(set(value) & set(SET_BY_THE_STUDY) - free)
-        if taken:
-            raise ValueError(f"`{where}` may not hold {', '.join(taken)}, which the study sets itself")
-    return read(value)
-
-
-def _method(value: Any, where: str) -> Method:
-    if value is None or _is_text(value):
-        return Method(weights=None if value is None else Path(value))
-    method: Method = _object(Method, value, where)
-    if method.weights is not None and method.overlays is not None:
-        raise ValueError(f"`{where}` has both `weights` and `overlays`: it starts from a file or is pre-trained")
-    ignored = [name for name in ("needs", "pretraining_overrides") if getattr(method, name)]
-    if method.overlays is None and ignored:
-        raise ValueError(f"`{where}` has {', '.join(ignored)} but no `overlays`, without which nothing is pre-trained")
-    return method
-
-
-def _named(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or not value or not all(re.fullmatch(r"\w[\w.-]*", name) for name in value):
-        raise ValueError(
-            f'`{where}` must be an object whose names are of letters, digits, "_", "-" and ".", got {json.dumps(value)}'
-        )
-    return value
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-def _is_some_names(value: Any) -> bool:
-    return _is_names(value) and bool(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_rates(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(rate) in (int, float) and rate > 0 for rate in value)
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _optional(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or fits(value)
-
-
-# setting -> what it must be, in words and as a test, and how it is read
-KINDS: Mapping[str, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
-    "bundle_root": ("a folder", _is_text, Path),
-    "dataset_dir": ("a folder", _is_text, Path),
-    "output_dir": ("a folder", _is_text, Path),
-    "weights": ("a file", _is_text, Path),
-    "overlays": ("a list of file names", _is_names, tuple),
-    "finetuning_configs": ("a list of file names", _is_names, tuple),
-    "rate_of": ("the name of a method", _is_text, str),
-    "needs": ("an object of options with a list of file names each", lambda _: False, dict),
-    "draws": ("a list of folders", _is_some_names, lambda names: tuple(map(Path, names))),
-    "learning_rates": ("a list of positive numbers", _is_rates, tuple),
-    "datalist": ("a file", _is_text, Path),
-    "max_epochs": ("a whole number from 0 on", lambda value: value == 0 or _is_count(value), int),
-    "choice_epochs": ("a positive whole number or null", _optional(_is_count), lambda value: value),
-    "choice_folds": (f"1, 2 or {len(FOLDS)}", lambda value: _is_count(value) and value <= len(FOLDS), int),
-    "labels": ("a list of names of label sets", _is_some_names, tuple),
-    "shared_draws": ("a positive whole number or null", _optional(_is_count), lambda value: value),
-    "choose_once": ("true or false", lambda value: isinstance(value, bool), bool),
-    "all_draws": ("true or false", lambda value: isinstance(value, bool), bool),
-    "configs": ("a list of file names", _is_some_names, tuple),
-    "overrides": ("a JSON object", _is_object, dict),
-    "pretraining_overrides": ("a JSON object", _is_object, dict),
-    "finetuning_overrides": ("a JSON object", _is_object, dict),
-    "evaluation_overrides": ("a JSON object", _is_object, dict),
-}

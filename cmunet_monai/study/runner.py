@@ -4,13 +4,16 @@ import csv
 import json
 import logging
 import os
+import platform
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, median
+from time import perf_counter
 from typing import Any
 
 from cmunet_monai.bundle import Config, as_config, is_config_text, run_command
@@ -18,12 +21,14 @@ from cmunet_monai.check import RunArguments, check_run
 from cmunet_monai.files.atomic import write_csv_atomic, write_text_atomic
 from cmunet_monai.files.lock import alone
 from cmunet_monai.networks import file_digest
-from cmunet_monai.study.plan import FOLDS, Study
+from cmunet_monai.study.plan import FOLDS, Method, Study, images_of
+from cmunet_monai.study.record import RECORD, Kind, RunRecord
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "unet.safetensors"
 EVALUATION = "evaluate.json"
+PACKAGES = ("cmunet_monai", "monai", "numpy", "torch")  # whose versions are written down
 BEGUN, MARKER = "begun.json", "finished.json"
 
 Overrides = Mapping[str, Any]
@@ -38,11 +43,18 @@ class OwnPath(str):
 
 @dataclass(frozen=True)
 class BundleRun:
-    """A run of a bundle: its folder, its configs, and its options, the folder among them."""
+    """A run of a bundle: its folder, its configs, and its options, the folder among them; and what it is for.
+
+    `kind`, `method`, `part` and the label set and draw of `cell` are those of its `RunRecord`.
+    """
 
     output: Path
     configs: list[Path]
     settings: Overrides
+    kind: Kind = "final fit"
+    method: str = ""
+    cell: "Cell | None" = None
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -226,12 +238,14 @@ def _problems(bundle_run: BundleRun, *, made_by_the_study: tuple[str, ...] = ())
 
 def _run_cell(study: Study, cell: Cell, run: Run) -> None:
     label_set, folder = study.labels[cell.labels], cell.folder(study)
-    weights = _weights(study, cell.method, run)
+    weights, pretraining = _weights(study, cell.method, run)
     chosen, choices = _chosen_rate(study, deciding_cell(study, cell), run)
     logger.info("%s labels, draw %d, %s: rate %g of %s", cell.labels, cell.draw, cell.method, chosen, choices)
     frames = [file_digest(folder / "final.json") for folder in label_set.draws]
     label_draw = frames.index(frames[cell.draw])
-    facts = {"labels": cell.labels, "draw": cell.draw, "label_draw": label_draw, "method": cell.method}
+    facts = {"labels": cell.labels, "draw": cell.draw, "label_draw": label_draw}
+    labelled = images_of(label_set.draws[cell.draw] / "final.json", "training") if label_set.max_epochs else []
+    facts |= {"labelled_images": len(labelled), "method": cell.method}
     facts |= {"datalist_sha256": frames[cell.draw], "learning_rate": chosen}
     facts |= {"choice_folds": label_set.choice_folds, "choice_draw": deciding_cell(study, cell).draw}
     facts |= {f"dice_in_folds_at_{rate:g}": round(dice, 4) for rate, dice in choices.items()}
@@ -247,11 +261,10 @@ def _run_cell(study: Study, cell: Cell, run: Run) -> None:
                 raise ValueError(
                     f"{evaluation.output} is of a fit that is not in {final.output} any more: move it away too"
                 )
-        _once(final, run)
-        facts |= {"epochs": final.settings["max_epochs"], "seconds": _seconds(final.output / "train.csv")}
-    facts |= _pretraining_facts(study, cell.method)
+        facts |= {"epochs": final.settings["max_epochs"], "seconds": _once(study, final, run).seconds}
+    facts |= _pretraining_facts(study.methods[cell.method], pretraining)
     for column, evaluation in evaluations.items():
-        _once(evaluation, run)
+        _once(study, evaluation, run)
         facts[column] = (evaluation.output / "per_image.csv").relative_to(study.output_dir).as_posix()
     write_text_atomic(folder / "cell.json", json.dumps(facts, indent=2) + "\n")
 
@@ -270,9 +283,9 @@ def _chosen_rate(study: Study, cell: Cell, run: Run) -> tuple[float, dict[float,
     """The rate with the highest Dice in the folds, and that Dice by rate; without a choice to make, nothing is run."""
     if not has_a_choice(study, cell.labels):
         return study.learning_rates[0], {}
-    start = _start(_weights(study, cell.method, run))
+    start = _start(_weights(study, cell.method, run)[0])
     choices = {
-        rate: fmean(_validated_dice(bundle_run, run) for bundle_run in bundle_runs)
+        rate: fmean(_validated_dice(study, bundle_run, run) for bundle_run in bundle_runs)
         for rate, bundle_runs in choice_runs(study, cell, **start).items()
     }
     return max(choices, key=lambda rate: choices[rate]), choices
@@ -300,29 +313,27 @@ def pretraining_runs(study: Study, name: str) -> list[BundleRun]:
                 **how.overrides,
                 **({**method.pretraining_overrides, **own} if run_name == name else {}),
             },
+            kind="pre-training",
+            method=name,
+            part=run_name.removeprefix(name).removeprefix("."),
         )
         for run_name, overlays in (runs | {name: method.overlays}).items()
     ]
 
 
-def _weights(study: Study, name: str, run: Run) -> Path | None:
-    """What fine-tuning starts from: made by pre-training, if it is not there yet."""
-    weights = study.methods[name].weights
-    for bundle_run in pretraining_runs(study, name):
-        _once(bundle_run, run)
-        weights = bundle_run.output / WEIGHTS
-    return weights
+def _weights(study: Study, name: str, run: Run) -> tuple[Path | None, list[RunRecord]]:
+    """What fine-tuning starts from, made by pre-training if it is not there yet; and the records of that."""
+    runs = pretraining_runs(study, name)
+    records = [_once(study, bundle_run, run) for bundle_run in runs]
+    return (runs[-1].output / WEIGHTS if runs else study.methods[name].weights), records
 
 
-def _pretraining_facts(study: Study, name: str) -> dict[str, Any]:
+def _pretraining_facts(method: Method, records: Sequence[RunRecord]) -> dict[str, Any]:
     """Epochs of a method's pre-training, and its seconds, those of the runs that it needs included; a file's: None."""
-    if study.methods[name].weights is not None:
+    if method.weights is not None:
         return {"pretraining_epochs": None, "pretraining_seconds": None}
-    logs = [bundle_run.output / "training.csv" for bundle_run in pretraining_runs(study, name)]
-    return {
-        "pretraining_epochs": len(_rows(logs[-1])) if logs else 0,
-        "pretraining_seconds": round(sum(map(_seconds, logs)), 1),
-    }
+    seconds = round(sum(record.seconds or 0.0 for record in records), 1)
+    return {"pretraining_epochs": records[-1].epochs if records else 0, "pretraining_seconds": seconds}
 
 
 def choice_runs(study: Study, cell: Cell, **start: Any) -> dict[float, list[BundleRun]]:
@@ -333,12 +344,18 @@ def choice_runs(study: Study, cell: Cell, **start: Any) -> dict[float, list[Bund
     settings = {**own, **start, "seed": cell.draw, "max_epochs": epochs, "val_interval": epochs}
     return {
         rate: [
-            finetuning_run(
-                study,
-                folder / f"rate_{rate:g}" / f"fold_{fold}",
-                label_set.draws[cell.draw] / f"fold_{fold}.json",
-                **settings,
-                learning_rate=rate,
+            replace(
+                finetuning_run(
+                    study,
+                    folder / f"rate_{rate:g}" / f"fold_{fold}",
+                    label_set.draws[cell.draw] / f"fold_{fold}.json",
+                    **settings,
+                    learning_rate=rate,
+                ),
+                kind="choice",
+                method=cell.method,
+                cell=cell,
+                part=f"rate_{rate:g} fold_{fold}",
             )
             for fold in FOLDS[: label_set.choice_folds]
         ]
@@ -352,7 +369,7 @@ def final_run(study: Study, cell: Cell, **chosen: Any) -> BundleRun:
     settings = {"max_epochs": label_set.max_epochs, **method.finetuning_overrides, **chosen}
     run = finetuning_run(study, cell.folder(study) / "final", label_set.draws[cell.draw] / "final.json", **settings)
     overlays = [study.bundle_root / "configs" / name for name in method.finetuning_configs]
-    return replace(run, configs=[*run.configs, *overlays])
+    return replace(run, configs=[*run.configs, *overlays], method=cell.method, cell=cell)
 
 
 def evaluation_runs(study: Study, cell: Cell, weights: Path | None) -> dict[str, BundleRun]:
@@ -364,21 +381,22 @@ def evaluation_runs(study: Study, cell: Cell, weights: Path | None) -> dict[str,
     if weights is None:
         raise ValueError(f"{cell.method} starts at random: with {cell.labels} labels there is nothing to evaluate")
     folder, draw = cell.folder(study), study.labels[cell.labels].draws[cell.draw]
-    runs = {"per_image": _evaluation_run(study, folder / "evaluation", draw / "final.json", weights)}
+    own = _evaluation_run(study, folder / "evaluation", draw / "final.json", weights)
+    runs = {"per_image": replace(own, method=cell.method, cell=cell)}
     for name, test in study.further_tests.items():
-        elsewhere = replace(study, dataset_dir=test.dataset_dir)
+        elsewhere = study.model_copy(update={"dataset_dir": test.dataset_dir})
         output = folder / f"evaluation_{name}"
-        runs[f"per_image_{name}"] = _evaluation_run(elsewhere, output, test.datalist, weights)
+        further = _evaluation_run(elsewhere, output, test.datalist, weights)
+        runs[f"per_image_{name}"] = replace(further, method=cell.method, cell=cell, part=name)
     return runs
 
 
-def _validated_dice(bundle_run: BundleRun, run: Run) -> float:
-    _once(bundle_run, run)
-    output, epochs = bundle_run.output, bundle_run.settings["max_epochs"]
-    row = _rows(output / "validation.csv")[-1]
-    if int(row["epoch"]) != epochs:
-        raise RuntimeError(f"{output / 'validation.csv'} ends at epoch {row['epoch']}, expected {epochs}")
-    return float(row["mean_dice"])
+def _validated_dice(study: Study, bundle_run: BundleRun, run: Run) -> float:
+    epochs = bundle_run.settings["max_epochs"]
+    epoch, dice = _once(study, bundle_run, run).curves["mean_dice"][-1]
+    if epoch != epochs:
+        raise RuntimeError(f"{bundle_run.output / 'validation.csv'} ends at epoch {epoch:g}, expected {epochs}")
+    return dice
 
 
 def finetuning_run(study: Study, output: Path, datalist: Path, **settings: Any) -> BundleRun:
@@ -390,7 +408,7 @@ def finetuning_run(study: Study, output: Path, datalist: Path, **settings: Any) 
 def _evaluation_run(study: Study, output: Path, datalist: Path, weights: Path) -> BundleRun:
     configs = [study.bundle_root / "configs" / name for name in (EVALUATION, *study.configs[1:])]
     settings = {**_common(study, output, datalist), **study.evaluation_overrides, "weights": OwnPath(weights)}
-    return BundleRun(output, configs, settings)
+    return BundleRun(output, configs, settings, kind="evaluation")
 
 
 def _common(study: Study, output: Path, datalist: Path) -> dict[str, Any]:
@@ -403,9 +421,11 @@ def _common(study: Study, output: Path, datalist: Path) -> dict[str, Any]:
     }
 
 
-def _once(bundle_run: BundleRun, run: Run) -> None:
+def _once(study: Study, bundle_run: BundleRun, run: Run) -> RunRecord:
     """Run unless a run with the same settings has finished here; an interrupted one goes on by itself.
 
+    Returns:
+        its record, as it stands in the run's folder; that of a run of an earlier version is written now.
     Raises:
         ValueError: if a run with other settings has finished or begun here.
     """
@@ -419,11 +439,50 @@ def _once(bundle_run: BundleRun, run: Run) -> None:
                     f"{output} holds {state} run with another {', '.join(changed)}: move it away to redo it"
                 )
     if has_finished(output):
-        return
+        if not (output / RECORD).is_file():
+            _record(study, bundle_run).write(study.output_dir)
+        return RunRecord.read(output / RECORD)
     logger.info("running %s", output)
     write_text_atomic(output / BEGUN, json.dumps(settings, indent=2) + "\n")
+    begin = perf_counter()
     run(bundle_run.configs, bundle_run.settings)
+    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    record = _record(study, bundle_run, seconds=round(perf_counter() - begin, 1), versions=versions)
+    record.write(study.output_dir)
     (output / BEGUN).rename(output / MARKER)
+    return record
+
+
+def _record(
+    study: Study, bundle_run: BundleRun, *, seconds: float | None = None, versions: dict[str, str] | None = None
+) -> RunRecord:
+    """What the run has left in its folder; `seconds` are those of an evaluation."""
+    output, cell = bundle_run.output, bundle_run.cell
+    pretrained = bundle_run.kind == "pre-training"
+    curves, sidecar = {}, output / ("unet.json" if pretrained else "model.json")
+    facts: dict[str, Any] = {"seconds": seconds}
+    if bundle_run.kind != "evaluation":
+        log = _rows(output / ("training.csv" if pretrained else "train.csv"))
+        steps = [row.get("steps") for row in log]  # earlier versions did not count them
+        facts = {"epochs": len(log), "steps": sum(map(int, filter(None, steps))) if all(steps) else None}
+        facts["seconds"] = round(len(log) * median(float(row["seconds"]) for row in log), 1)
+        curves["loss"] = _curve(log, "loss")
+    if bundle_run.kind == "choice":
+        curves["mean_dice"] = _curve(_rows(output / "validation.csv"), "mean_dice")
+    return RunRecord(
+        kind=bundle_run.kind,
+        method=bundle_run.method,
+        labels=cell.labels if cell else None,
+        draw=cell.draw if cell else None,
+        part=bundle_run.part,
+        folder=output.relative_to(study.output_dir).as_posix(),
+        command=tuple(run_command(bundle_run.configs, options_of(bundle_run))),
+        settings=identity(bundle_run),
+        curves=curves,
+        weights=json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.is_file() else {},
+        versions=versions,
+        **facts,
+    )
 
 
 def options_of(bundle_run: BundleRun) -> dict[str, Any]:
@@ -455,10 +514,9 @@ def is_weights(name: str, value: Any) -> bool:
     )
 
 
-def _seconds(log: Path) -> float:
-    """Of all epochs at their median: a pause, or other work beside one of them, is not the method's cost."""
-    seconds = [float(row["seconds"]) for row in _rows(log)]
-    return round(len(seconds) * median(seconds), 1)
+def _curve(rows: Sequence[Mapping[str, str]], column: str) -> tuple[tuple[float, float], ...]:
+    """Epochs and one column of a log."""
+    return tuple((float(row["epoch"]), float(row[column])) for row in rows if row.get(column))
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -110,6 +110,7 @@ def test_the_log_has_one_row_an_epoch_after_an_interruption(tmp_path):
         parts = float(row["reconstruction"]) + float(row["contrast"])
         assert float(row["loss"]) == pytest.approx(parts, rel=1e-4)
         assert 0 <= float(row["data_wait_share"]) <= 1
+        assert row["steps"] == "2"  # of 8 in all
     assert float(rows[-1]["learning_rate"]) == pytest.approx(0, abs=1e-9)
 
 

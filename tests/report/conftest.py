@@ -29,7 +29,18 @@ class StudyFolder:
         self.folder = folder
         self.cells = []
 
-    def add(self, method, draw, dice, *, labels="18", label_draw=None, distance=1.0, diameters=(2.0, 3.0, 4.0)):
+    def add(
+        self,
+        method,
+        draw,
+        dice,
+        *,
+        labels="18",
+        labelled_images=None,
+        label_draw=None,
+        distance=1.0,
+        diameters=(2.0, 3.0, 4.0),
+    ):
         cell = self.folder / f"labels_{labels}" / f"draw_{draw}" / method
         rows = []
         for name, value, diameter in zip(IDS, dice, diameters, strict=True):
@@ -41,30 +52,45 @@ class StudyFolder:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(np.full((30, 40), 60, np.uint8)).save(path)
         write_rows(cell / "evaluation" / "per_image.csv", rows)
-        write_rows(cell / "final" / "train.csv", [{"epoch": 1, "loss": 1.5, "seconds": 4}])
-        (cell / "final" / "model.json").write_text(json.dumps({"sha256": f"{draw}" * 64, "git_revision": "abc123"}))
+        own = {"labels": labels, "draw": draw, "method": method}
         for part in ("final", "evaluation"):
-            (cell / part / "run.log").write_text(
-                f"$ /opt/secret/bin/python -m monai.bundle run --seed {draw}\nlog\n$ again\n"
-            )
-        write_rows(cell / "choice" / "rate_0.002" / "fold_0" / "validation.csv", [{"epoch": 5, "mean_dice": 0.4}])
+            command = ["/opt/secret/bin/python", "-m", "monai.bundle", "run", "--seed", str(draw)]
+            made = {"weights": {"sha256": f"{draw}" * 64, "git_revision": "abc123"}, "curves": {"loss": [[1, 1.5]]}}
+            kind = "final fit" if part == "final" else part
+            self.record(cell / part, kind=kind, command=command, **own, **(made if part == "final" else {}))
+        choice = {
+            "part": "rate_0.002 fold_0",
+            "curves": {"mean_dice": [[5, 0.4]]},
+            "settings": {"learning_rate": 0.002},
+        }
+        self.record(cell / "choice" / "rate_0.002" / "fold_0", kind="choice", **own, **choice)
         facts = {"labels": labels, "draw": draw, "label_draw": draw if label_draw is None else label_draw}
-        facts |= {"method": method, "learning_rate": 0.002, "dice_in_folds_at_0.002": 0.4, "epochs": 60}
+        number = labelled_images if labelled_images is not None else int(labels) if labels.isdigit() else 946
+        facts |= {
+            "labelled_images": number,
+            "method": method,
+            "learning_rate": 0.002,
+            "dice_in_folds_at_0.002": 0.4,
+            "epochs": 60,
+        }
         facts |= {"choice_folds": 3, "choice_draw": draw, "datalist_sha256": f"{labels}-{draw}"}
         facts |= {"seconds": 100.0 + draw, "pretraining_epochs": 0, "pretraining_seconds": 0.0}
         facts["per_image"] = (cell / "evaluation" / "per_image.csv").relative_to(self.folder).as_posix()
         if method != "none":
             facts |= {"pretraining_epochs": 2, "pretraining_seconds": 600.0}
             run = self.folder / "pretraining" / method
-            write_rows(run / "training.csv", [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}])
-            (run / "unet.json").write_text("{}")
-            (run / "run.log").write_text("$ python -m monai.bundle run\n")
+            self.record(run, kind="pre-training", method=method, curves={"loss": [[1, 2.0], [2, 1.0]]})
             (run / "reconstructions").mkdir(exist_ok=True)
             Image.fromarray(np.full((8, 8), 90, np.uint8)).save(
                 run / "reconstructions" / "reconstruction_epoch_0002.png"
             )
         self.cells.append(facts)
         write_rows(self.folder / "cells.csv", self.cells)
+
+    def record(self, run, **facts):
+        run.mkdir(parents=True, exist_ok=True)
+        facts = {"folder": run.relative_to(self.folder).as_posix(), "command": ["python"], "settings": {}} | facts
+        (run / "run.json").write_text(json.dumps(facts))
 
     def drop(self, method, draw, labels="18"):
         """The cell is no longer finished; its folder stays."""

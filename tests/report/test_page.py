@@ -195,14 +195,13 @@ def test_an_unfinished_study_is_reported_as_far_as_it_is(study):
     assert "Not made" in page.text
 
 
-def test_a_study_without_logs_is_reported_and_they_are_named(study):
-    for pattern in ("**/train.csv", "**/validation.csv", "**/training.csv", "**/run.log", "**/model.json"):
-        for path in study.folder.glob(pattern):
-            path.unlink()
+def test_a_study_without_records_is_reported_and_they_are_said_to_lack(study):
+    for path in study.folder.rglob("run.json"):
+        path.unlink()
     page, output = report(study)
     assert {path.name for path in output.glob("*.png")} == {"label_numbers.png", "diameters_18.png"}
-    assert "labels_18/draw_0/none/final/train.csv: not there" in page.text
-    assert "(no run.log)" in page.text
+    assert "no run has its run.json" in page.text
+    assert "(no run.json)" in page.text
 
 
 def test_words_of_a_study_cannot_become_markup(study):

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from cmunet_monai.report import paired_test
+from cmunet_monai.metrics.intervals import paired_test
 from cmunet_monai.report.command import main
 from cmunet_monai.report.study_runs import read_runs
 from cmunet_monai.report.study_table import (

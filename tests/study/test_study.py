@@ -1,6 +1,8 @@
 import csv
 import hashlib
 import json
+import math
+import re
 import subprocess
 from pathlib import Path
 
@@ -8,12 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cmunet_monai.study import read_study, run_study
+from cmunet_monai.networks import file_digest
+from cmunet_monai.study import Study, read_study, run_study
 from cmunet_monai.study.command import main
 from cmunet_monai.study.estimate import estimate
+from cmunet_monai.study.record import read_records
 from cmunet_monai.study.runner import cells_of, run_bundle, shard_of
 
 RATES = [0.001, 0.01]
+COMPARISON = Path(__file__).parents[2] / "bundles/coronary_xa_segmentation/docs/results/comparison"
 
 
 @pytest.fixture
@@ -74,10 +79,11 @@ class Runs:
         if configs[0].parent.parent.name == "pretraining_bundle":
             self.calls[-1] = (" ".join(config.name for config in configs), dict(overrides))
             (output / "unet.safetensors").write_text(str(overrides))
-            (output / "training.csv").write_text("epoch,seconds\n1,2.5\n2,3.5\n")
+            (output / "training.csv").write_text("epoch,loss,steps,seconds\n1,0.75,4,2.5\n2,0.5,4,3.5\n")
         elif configs[0].name == "train.json":
             (output / "model.safetensors").write_text(str(overrides))
-            (output / "train.csv").write_text("epoch,seconds\n1,10\n")
+            (output / "model.json").write_text(json.dumps({"sha256": "abc", "epoch": 1}))
+            (output / "train.csv").write_text("epoch,loss,steps,seconds\n1,0.5,3,10\n")
         if "val_interval" in overrides:
             dice = self.dice(overrides)
             (output / "validation.csv").write_text(f"epoch,mean_dice\n2,0.9\n{overrides['max_epochs']},{dice}\n")
@@ -215,6 +221,14 @@ def test_an_evaluation_of_a_fit_that_was_moved_away_is_refused_before_anything_r
     assert again.calls == []
 
 
+def test_labelled_images_are_counted_not_taken_from_the_name_of_their_set(plan):
+    rows = [{"image": f"{number}.png"} for number in range(17)]
+    (plan.parent / "draw_1" / "final.json").write_text(json.dumps({"training": rows}))
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    found = {(row["labels"], row["draw"], row["labelled_images"]) for row in cell_rows(plan)}
+    assert found == {("18", "0", "1"), ("18", "1", "17")}
+
+
 def test_copies_of_a_draw_are_one_draw_of_labels(plan):
     (plan.parent / "draw_1" / "final.json").write_bytes((plan.parent / "draw_0" / "final.json").read_bytes())
     run_study(read_study(plan), run=Runs(lambda _: 0.5))
@@ -229,6 +243,7 @@ def test_a_method_of_any_name_does_not_stop_the_study(plan):
 
 def test_a_validation_that_is_not_of_the_last_epoch_is_refused(plan):
     def stale(configs, overrides):
+        Runs(lambda _: 0.5)(configs, overrides)
         (Path(overrides["output_dir"]) / "validation.csv").write_text("epoch,mean_dice\n2,0.9\n")
 
     with pytest.raises(RuntimeError, match="ends at epoch 2, expected 4"):
@@ -241,6 +256,7 @@ def test_cells_say_what_was_chosen_from_what(plan):
         "labels": "18",
         "draw": "0",
         "label_draw": "0",
+        "labelled_images": "1",
         "method": "cm_unet",
         "datalist_sha256": hashlib.sha256((plan.parent / "draw_0" / "final.json").read_bytes()).hexdigest(),
         "learning_rate": "0.01",
@@ -270,6 +286,67 @@ def pretrained(plan):
     }
     change(plan, methods=methods, pretraining={"bundle_root": str(bundle.parent), "overrides": {"max_epochs": 2}})
     return plan
+
+
+def test_every_run_leaves_a_record_of_what_it_was(pretrained):
+    run_study(read_study(pretrained), run=Runs(lambda _: 0.5))
+    out = pretrained.parent / "out"
+    records = {record.folder: record for record in read_records(out)}
+    finished = {path.parent.relative_to(out).as_posix() for path in out.rglob("finished.json")}
+    assert records.keys() == finished
+    assert len(records) == 3 + 3 * 2 * (2 * 3 + 2)  # pre-trainings; methods, draws, rates, folds, fit and evaluation
+    made = records["pretraining/vaso.segmentor_weights"]
+    assert (made.kind, made.method, made.part, made.labels) == ("pre-training", "vaso", "segmentor_weights", None)
+    assert (made.epochs, made.steps, made.seconds, made.curves["loss"]) == (2, 8, 6.0, ((1, 0.75), (2, 0.5)))
+    choice = records["labels_18/draw_1/mae/choice/rate_0.01/fold_2"]
+    assert (choice.kind, choice.method, choice.labels, choice.draw) == ("choice", "mae", "18", 1)
+    assert (choice.part, choice.curves["mean_dice"]) == ("rate_0.01 fold_2", ((2, 0.9), (4, 0.5)))
+    fit, evaluation = (records[f"labels_18/draw_1/mae/{name}"] for name in ("final", "evaluation"))
+    assert (fit.kind, fit.settings["learning_rate"], fit.settings["seed"]) == ("final fit", 0.001, 1)
+    assert fit.settings["pretrained_weights_sha256"] == file_digest(out / "pretraining/mae/unet.safetensors")
+    assert fit.weights == {"sha256": "abc", "epoch": 1}
+    assert fit.command[1:4] == ("-m", "monai.bundle", "run")
+    assert fit.versions.keys() == {"python", "cmunet_monai", "monai", "numpy", "torch"}
+    assert evaluation.kind == "evaluation"
+    assert evaluation.settings["weights_sha256"] == file_digest(out / "labels_18/draw_1/mae/final/model.safetensors")
+    assert evaluation.seconds >= 0
+
+
+def test_runs_of_an_earlier_version_get_their_records_without_what_it_did_not_write_down(plan):
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    out = plan.parent / "out"
+    before = read_records(out)
+    for path in out.rglob("run.json"):
+        path.unlink()
+    for path in out.rglob("train.csv"):
+        path.write_text("epoch,loss,seconds\n1,0.5,10\n")
+    again = Runs(lambda _: 0.5)
+    run_study(read_study(plan), run=again)
+    assert again.calls == []
+    after = read_records(out)
+    assert [record.folder for record in after] == [record.folder for record in before]
+    assert {record.versions for record in after} == {None}
+    assert {record.steps for record in after} == {None}
+    assert {record.seconds for record in after if record.kind == "evaluation"} == {None}
+    assert [record.curves for record in after] == [record.curves for record in before]
+
+
+def test_a_run_that_was_moved_aside_is_no_record_of_the_study(plan):
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    out = plan.parent / "out"
+    before = read_records(out)
+    (out / "labels_18/draw_0/none/final").rename(out / "labels_18/draw_0/none/old")
+    assert [record for record in before if record not in read_records(out)] == [
+        record for record in before if record.folder == "labels_18/draw_0/none/final"
+    ]
+
+
+def test_a_record_that_is_cut_is_named(plan):
+    run_study(read_study(plan), run=Runs(lambda _: 0.5))
+    path = plan.parent / "out" / "labels_18" / "draw_0" / "none" / "final" / "run.json"
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(ValueError, match=r"final/run\.json is not JSON"):
+        read_records(plan.parent / "out")
 
 
 def test_a_method_is_pretrained_once_for_all_draws(pretrained):
@@ -424,10 +501,10 @@ def test_two_processes_do_not_work_on_one_method(plan):
 def test_mistakes_in_the_file_are_named(plan):
     settings = json.loads(plan.read_text())
     plan.write_text(json.dumps(settings | {"epochs": 3}))
-    with pytest.raises(ValueError, match=r"unknown settings \['epochs'\]"):
+    with pytest.raises(ValueError, match=r"study\.json: `epochs` is no setting$"):
         read_study(plan)
     plan.write_text(json.dumps({k: v for k, v in settings.items() if k != "labels"}))
-    with pytest.raises(ValueError, match=r"missing settings \['labels'\]"):
+    with pytest.raises(ValueError, match=r"study\.json: `labels` is missing$"):
         read_study(plan)
     plan.write_text(json.dumps(settings | {"methods": {"cm_unet": "absent.safetensors"}}))
     with pytest.raises(FileNotFoundError, match=r"absent\.safetensors"):
@@ -499,31 +576,69 @@ def test_weights_made_anew_under_the_same_name_are_noticed(plan):
 
 
 WRONG = [
-    ("methods", {}, "an object whose names"),
-    ("methods", {"a/b": None}, "an object whose names"),
-    ("labels", {"18": []}, "a JSON object"),
-    ("learning_rates", [], "a list of positive numbers"),
-    ("learning_rates", ["0.1"], "a list of positive numbers"),
-    ("configs", "train.json", "a list of file names"),
-    ("overrides", [], "a JSON object"),
-    ("output_dir", 5, "a folder"),
+    ("methods", {}, "`methods` must not be empty, got {}"),
+    ("methods", [], "`methods` must be an object, got []"),
+    ("methods", {"a/b": None}, '`methods.a/b`: a name is of letters, digits, "_", "-" and "."'),
+    ("labels", {"18": []}, "`labels.18` must be an object, got []"),
+    ("learning_rates", [], "`learning_rates` must not be empty, got []"),
+    ("learning_rates", [0.1, "0.1"], '`learning_rates[1]` must be a valid number, got "0.1"'),
+    ("learning_rates", ["0.1"], '`learning_rates[0]` must be a valid number, got "0.1"'),
+    ("learning_rates", [True], "`learning_rates[0]` must be a valid number, got true"),
+    ("learning_rates", [-1], "`learning_rates[0]` must be greater than 0, got -1"),
+    ("learning_rates", [math.nan], "`learning_rates[0]` must be a finite number, got NaN"),
+    ("configs", "train.json", '`configs` must be a valid array, got "train.json"'),
+    ("configs", [""], "`configs[0]` must not be an empty text"),
+    ("overrides", [], "`overrides` must be an object, got []"),
+    ("output_dir", 5, "`output_dir` "),
+    ("output_dir", "", "`output_dir` must not be an empty text"),
+    ("choose_once", 1, "`choose_once` must be a valid boolean, got 1"),
 ]
+
+
+def test_every_mistake_is_named_at_once_with_its_place(plan):
+    settings = json.loads(plan.read_text())
+    few = settings["labels"]["18"]
+    labels = {"18": few | {"draw": 1}, "100": few | {"max_epochs": "6"}}
+    change(plan, labels=labels, chose_once=True, pretraining={"bundel_root": "a"})
+    with pytest.raises(ValueError, match="is no setting") as error:
+        read_study(plan)
+    assert set(str(error.value).removeprefix(f"{plan}: ").split("; ")) == {
+        "`labels.18.draw` is no setting",
+        "did you mean `draws`?",
+        '`labels.100.max_epochs` must be a valid integer, got "6"',
+        "`chose_once` is no setting",
+        "did you mean `choose_once`?",
+        "`pretraining.bundle_root` is missing",
+        "`pretraining.bundel_root` is no setting",
+        "did you mean `bundle_root`?",
+    }
+
+
+def test_the_study_of_the_published_comparison_can_still_be_read():
+    study = Study.read(COMPARISON / "study.json")
+    assert study.methods["vaso_mim"].needs == {"segmentor_weights": ("methods/vaso_mim_segmentor.json",)}
+    assert study.labels["18"].shared_draws == 3
+    with (COMPARISON / "plan.csv").open(newline="") as file:
+        planned = [(row["labels"], int(row["draw"]), row["method"]) for row in csv.DictReader(file)]
+    assert {(cell.labels, cell.draw, cell.method) for cell in cells_of(study)} == set(planned)
 
 
 @pytest.mark.parametrize("name, value, expected", WRONG)
 def test_a_setting_of_another_kind_is_named(plan, name, value, expected):
     change(plan, **{name: value})
-    with pytest.raises(ValueError, match=rf"`{name}[.\w]*` must be {expected}.*, got "):
+    with pytest.raises(ValueError, match=r"study\.json: " + re.escape(expected) + "[^;]*$"):
         read_study(plan)
 
 
 @pytest.mark.parametrize(
     "name, value, expected",
     [
-        ("draws", "draw_0", "a list of folders"),
-        ("max_epochs", "6", "a whole number from 0 on"),
-        ("choice_epochs", 0, "a positive whole number or null"),
-        ("choice_folds", 4, "1, 2 or 3"),
+        ("draws", "draw_0", "a valid array"),
+        ("max_epochs", "6", "a valid integer"),
+        ("max_epochs", 6.5, "a valid integer"),
+        ("max_epochs", -1, "greater than or equal to 0"),
+        ("choice_epochs", 0, "greater than 0"),
+        ("choice_folds", 4, "less than or equal to 3"),
     ],
 )
 def test_a_setting_of_a_label_set_of_another_kind_is_named(plan, name, value, expected):
@@ -572,16 +687,22 @@ def test_pretraining_may_have_its_own_rate_and_seed(pretrained):
 @pytest.mark.parametrize(
     "method, message",
     [
-        (3, r"`methods\.m` must be a JSON object, got 3"),
-        ({"overlay": []}, r"unknown settings \['overlay'\].*in `methods\.m`"),
-        ({"overlays": "mae.json"}, r"`methods\.m\.overlays` must be a list of file names"),
-        ({"labels": "18"}, r"`methods\.m\.labels` must be a list of names of label sets"),
-        ({"overlays": [], "weights": "a"}, "both `weights` and `overlays`"),
+        (3, r"`methods\.m` must be an object, got 3"),
+        ({"overlay": []}, r"`methods\.m\.overlay` is no setting; did you mean `overlays`\?"),
+        ({"max_epochs": 3}, r"`methods\.m\.max_epochs` is no setting$"),
+        ({"overlays": "mae.json"}, r"`methods\.m\.overlays` must be a valid array, got \"mae.json\""),
+        ({"overlays": [None]}, r"`methods\.m\.overlays\[0\]` must be a valid string, got null"),
+        ({"labels": "18"}, r"`methods\.m\.labels` must be a valid array, got \"18\""),
+        ({"labels": []}, r"`methods\.m\.labels` must not be empty"),
+        ({"overlays": [], "weights": "a"}, "`methods.m` has both `weights` and `overlays`"),
         ({"pretraining_overrides": {"max_epochs": 50}}, "pretraining_overrides but no `overlays`, without which"),
         ({"weights": "a", "needs": {"a": ["b"]}}, "needs but no `overlays`"),
-        ({"overlays": [], "needs": {"a": "b"}}, r"`methods\.m\.needs` must be an object of options"),
+        ({"overlays": [], "needs": {"a": "b"}}, r"`methods\.m\.needs\.a` must be a valid array, got \"b\""),
         ({"overlays": [], "pretraining_overrides": {"datalist": "a"}}, "may not hold datalist"),
-        ({"overlays": [], "pretraining_overrides": {"amp_dtype": None}}, "amp_dtype cannot be null on a command line"),
+        (
+            {"overlays": [], "pretraining_overrides": {"amp_dtype": None}},
+            "amp_dtype, which cannot be null on a command",
+        ),
         ({"finetuning_overrides": {"seed": 3}}, "may not hold seed"),
         ({"finetuning_overrides": {"output_dir": "a", "max_epochs": 3}}, "may not hold output_dir, which"),
     ],
@@ -711,7 +832,7 @@ def test_without_epochs_the_start_itself_is_evaluated(plan):
     run_study(read_study(plan), run=runs)
     assert [name for name, _ in runs.calls] == ["evaluate.json"] * 2
     assert runs.calls[0][1]["weights"] == str(plan.parent / "unet.safetensors")
-    assert cell_rows(plan)[0]["epochs"] == "0"
+    assert [cell_rows(plan)[0][name] for name in ("epochs", "labelled_images")] == ["0", "0"]
 
 
 def test_a_random_start_without_epochs_is_refused(plan):

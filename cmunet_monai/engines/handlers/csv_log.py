@@ -19,8 +19,8 @@ from cmunet_monai.files.atomic import write_csv_atomic
 class CSVLog:
     """Write the epoch's mean losses to a CSV file; in a resumed run keep the rows of the epochs before.
 
-    Columns: epoch, loss and its named parts, learning_rate, seconds, images_per_second, and data_wait_share, the share
-    of the epoch in which the training step waited for a batch.
+    Columns: epoch, loss and its named parts, learning_rate, steps, seconds, images_per_second, and data_wait_share, the
+    share of the epoch in which the training step waited for a batch.
 
     Args:
         path: CSV file.
@@ -74,6 +74,7 @@ class CSVLog:
             | {name: f"{total / self.iterations:.6g}" for name, total in self.sums.items()}
             | {
                 "learning_rate": f"{self.optimizer.param_groups[0]['lr']:.6g}",
+                "steps": self.iterations,
                 "seconds": f"{seconds:.2f}",
                 "images_per_second": f"{self.images / seconds:.2f}",
                 "data_wait_share": f"{self.waited / seconds:.4f}",

@@ -18,7 +18,7 @@ from monai.utils import CommonKeys
 
 from cmunet_monai.files.atomic import write_csv_atomic, write_text_atomic
 from cmunet_monai.metrics import bland_altman, compute_all, pearson
-from cmunet_monai.report import bootstrap_interval, summarise
+from cmunet_monai.metrics.intervals import bootstrap_interval, summarise
 from cmunet_monai.writers import draw_comparison, write_mask, write_picture
 
 logger = logging.getLogger(__name__)

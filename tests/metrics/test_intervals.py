@@ -8,10 +8,11 @@ import pytest
 import torch
 from scipy import stats
 
-from cmunet_monai.report import (
+from cmunet_monai.metrics.intervals import (
     Interval,
     Summary,
     bootstrap_interval,
+    bootstrap_means,
     hierarchical_bootstrap,
     holm,
     paired_test,
@@ -334,3 +335,32 @@ def test_a_summary_of_nothing_defined_is_nan():
     assert (summary.n, summary.undefined) == (0, 3)
     figures = (summary.mean, summary.percentile_5, summary.percentile_95, summary.failure_rate)
     assert all(math.isnan(figure) for figure in figures)
+
+
+def test_means_of_one_table_are_spread_as_the_interval_of_its_mean():
+    rng = np.random.default_rng(3)
+    table = rng.normal(0.7, 0.1, (5, 40)) + rng.normal(0, 0.05, (5, 1))
+    groups, draws = [i // 2 for i in range(40)], [0, 0, 1, 2, 2]
+    means = bootstrap_means([table], groups=groups, run_groups=[draws], resamples=20000)
+    interval = hierarchical_bootstrap(table, groups=groups, run_groups=draws, resamples=20000)
+    assert np.quantile(means[:, 0], [0.025, 0.975]) == pytest.approx([interval.lower, interval.upper], abs=2e-3)
+
+
+def test_tables_of_the_same_images_share_the_drawn_images_and_not_the_runs():
+    images = np.random.default_rng(4).random(30)
+    alike = bootstrap_means([[images], [images + 0.1]], resamples=50)
+    assert alike[:, 1] - alike[:, 0] == pytest.approx(np.full(50, 0.1))
+    runs = np.stack([images, images + 1])
+    apart = bootstrap_means([runs, runs], resamples=200)
+    # two runs one apart: a mean is 0, 1/2 or 1 higher, with chances 1/4, 1/2, 1/4, for each table by itself
+    assert set(np.round(2 * (apart[:, 1] - apart[:, 0]))) == {-2, -1, 0, 1, 2}
+
+
+def test_means_leave_undefined_cells_out_and_need_two_groups():
+    table = [[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]]
+    means = bootstrap_means([table], resamples=400)[:, 0]
+    assert set(means[~np.isnan(means)]) == {1.0, 2.0, 3.0}
+    assert np.isnan(means).any()  # the second run alone
+    assert np.isnan(bootstrap_means([table], groups=["a", "b", "a"])).all()
+    with pytest.raises(ValueError, match=r"the same images, got \[2, 3\]"):
+        bootstrap_means([[[1.0, 2.0]], table])

@@ -197,6 +197,61 @@ def hierarchical_bootstrap(
     return Interval(mean, mean + lower, mean + upper, level, n, undefined)
 
 
+def bootstrap_means(
+    tables: Sequence[Table],
+    *,
+    groups: Labels | None = None,
+    run_groups: Sequence[Labels | None] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> np.ndarray:
+    """Means of several tables of the same images in each bootstrap sample, for what is computed from all of them.
+
+    The same groups of images are drawn for all tables, and runs for each table by itself, as in
+    `hierarchical_bootstrap`; the only run of a table is not drawn.
+
+    Args:
+        tables: each (runs, images), one value per run and image, NaN where undefined.
+        groups: (images,) group of each image; None takes each image as a group of its own.
+        run_groups: for each table the (runs,) label draw of each run; None takes each run as a draw of its own.
+        resamples: number of bootstrap samples.
+        seed: the same seed gives the same samples.
+    Returns:
+        (resamples, tables) float64; NaN where a sample hits undefined cells only, and everywhere with fewer than two
+        groups of images with a defined value.
+    Raises:
+        ValueError: if a table is not (runs, images), is empty or holds inf, or numbers of images or labels do not fit.
+    Source: Owen 2007, "The pigeonhole bootstrap".
+    """
+    arrays = [_as_floats(table, f"tables[{number}]", 2) for number, table in enumerate(tables)]
+    images = {array.shape[1] for array in arrays}
+    if len(images) != 1:
+        raise ValueError(f"all tables must have the same images, got {sorted(images)}")
+    _check_bootstrap(0.5, resamples)
+    measured = np.any([~np.isnan(array).all(axis=0) for array in arrays], axis=0)
+    _, group_of = np.unique(_group_indices(groups, images.pop(), "groups")[measured], return_inverse=True)
+    image_groups = _one_hot(group_of)
+    if len(image_groups) < 2:
+        return np.full((resamples, len(arrays)), np.nan)
+    rng = np.random.default_rng(seed)
+    image_draws = _draws(rng, len(image_groups), resamples)
+    means = []
+    for number, whole in enumerate(arrays):
+        labels = None if run_groups is None else run_groups[number]
+        runs = _one_hot(_group_indices(labels, len(whole), f"run_groups[{number}]"))
+        run_draws = _draws(rng, len(runs), resamples)  # of one draw: always that one
+        array = whole[:, measured]
+        sums, counts = (runs @ cells @ image_groups.T for cells in (np.nan_to_num(array), ~np.isnan(array)))
+        total, count = (((run_draws @ cells) * image_draws).sum(axis=1) for cells in (sums, counts))
+        means.append(np.divide(total, count, out=np.full(resamples, np.nan), where=count > 0))
+    return np.stack(means, axis=1)
+
+
+def _one_hot(group_of: np.ndarray) -> np.ndarray:
+    """(groups, units) float64 of the group numbers of units."""
+    return (np.arange(group_of.max(initial=-1) + 1)[:, None] == group_of).astype(np.float64)
+
+
 def _block_sums(
     table: np.ndarray, mean: float, run_group_of: np.ndarray, image_group_of: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
