@@ -250,6 +250,7 @@ SMALL_FILES = {
     "cmunet_monai/label/refusal.py": "raised everywhere in the label server, imports nothing",
     "cmunet_monai/networks/heads.py": "named by the architecture",
     "cmunet_monai/options.py": "used by every verb, imports nothing",
+    "cmunet_monai/pages.py": "fills the templates of three annexes",
     "cmunet_monai/transforms/frame_array.py": "asked by every transform",
 }
 

@@ -153,7 +153,6 @@ def unless_around(
 def _picture_rows(
     pictures: list[Path], root: Path, lost: dict[str, str], *, spacing_mm: float | None
 ) -> Iterator[dict[str, Any]]:
-
     reader = FrameReader()
     source = "user" if spacing_mm is not None else "unknown"
     for path in tqdm(pictures, desc="reading frames", unit="file", disable=None):
