@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first draw (default: 0)")
     parser.add_argument("--draws", type=int, default=1, help="number of draws that share no group (default: 1)")
     parser.add_argument("--inside", type=int, metavar="100", help="take the fine-tuning frames inside a set of so many")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -77,7 +77,7 @@ class Settings:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the dataset folder to write")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the dataset folder to write")
     parser.add_argument("--cine", action="store_true", help="make angiography runs as DICOM, not single frames")
     parser.add_argument(
         "--frames", type=int, default=64, help="how many frames; with --cine in every run (default: 64)"
