@@ -19,17 +19,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
-    if arguments == ["--version"]:
-        print(f"cmunet_monai {_version()}")
-        return 0
     verb, *rest = arguments
-    if verb not in VERBS:
+    if verb not in (*VERBS, "--version"):
         print(f"error: {unknown_verb(verb)}", file=sys.stderr)
         return 2
     if verb == "predict":  # torch is not imported yet: its threads shall leave the cores to reading and writing
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     quiet()
     try:
+        if verb == "--version":
+            print(f"cmunet_monai {_version()}")
+            return 0
         if verb in DATA_PREP_VERBS:
             return int(importlib.import_module("data_prep.__main__").main(arguments, program=program()))
         return int(importlib.import_module(VERBS[verb].module).main(rest))
@@ -56,6 +56,8 @@ def _missing(error: ModuleNotFoundError) -> str:
     Raises:
         ModuleNotFoundError: where it is a part of this package, which is a defect.
     """
+    if error.name == "cmunet_monai":  # its metadata
+        return "this package to be installed, not only its folder: pip install FOLDER"
     if error.name == "data_prep":
         return "data_prep, which this installation lacks: a release's wheel and a clone have it"
     if str(error.name).partition(".")[0] in ("cmunet_monai", "data_prep"):

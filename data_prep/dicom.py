@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: fullest)",
     )
     parser.add_argument("--spacing-mm", type=float, metavar="MM", help="size of a pixel for runs that do not know it")
-    parser.add_argument("--any-sop-class", action="store_true", help="take other classes too (Secondary Capture)")
+    parser.add_argument("--any-sop-class", action="store_true", help="take other DICOM images than XA too")
     parser.add_argument("--keep-flagged", action="store_true", help="keep subtracted and bright-contrast runs")
 
 

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from cmunet_monai.doctor import NOT_TO_PREDICT
+from cmunet_monai.handover.release import installed_files
 from cmunet_monai.shipped import BUNDLES, FILES
 from data_prep.synthetic import synthesize_frame
 
@@ -191,6 +192,15 @@ def test_the_bundles_are_copied_out_to_train_with(cmunet):
         }
         for path in copies:
             assert path.read_bytes() == (ROOT / "bundles" / path.relative_to(cmunet.folder / "mine")).read_bytes()
+
+
+def test_packages_made_and_judged_here_are_those_of_a_clone(environment):
+    """Both hold the code of a package's wheel to that which runs."""
+    program = "from cmunet_monai.handover.release import installed_files; print(sorted(installed_files().items()))"
+    command = [python(environment), "-P", "-c", program]
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{sorted(installed_files().items())}\n"
 
 
 def test_what_setup_cfg_requires_is_enough_to_predict_and_less_of_it_too(cmunet):

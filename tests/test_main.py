@@ -55,6 +55,8 @@ def test_an_interruption_is_no_error(monkeypatch, capsys):
     "verb, name, expected",
     [
         ("predict", "cv2", "cv2, which is not installed: `python -m cmunet_monai doctor` says how to get it"),
+        ("doctor", "cmunet_monai", "this package to be installed, not only its folder: pip install FOLDER"),
+        ("--version", "cmunet_monai", "this package to be installed, not only its folder: pip install FOLDER"),
         ("trees", "data_prep", "data_prep, which this installation lacks: a release's wheel and a clone have it"),
     ],
 )
@@ -63,6 +65,7 @@ def test_what_is_not_installed_is_named(monkeypatch, verb, name, expected, capsy
         raise ModuleNotFoundError(name=name)
 
     monkeypatch.setattr("cmunet_monai.__main__.importlib.import_module", fail)
+    monkeypatch.setattr(importlib.metadata, "version", fail)
     assert main([verb]) == 2
     assert capsys.readouterr().err == f"error: {verb} needs {expected}\n"
 

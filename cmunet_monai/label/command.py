@@ -90,7 +90,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     add("--groups", type=Path, metavar="FILE", help="data list that names patient or group of PNG and NIfTI files")
     add("--any-sop-class", dest="require_xa", action="store_false", help="take other DICOM images than XA too")
-    add("--host", default="127.0.0.1", help="another than 127.0.0.1 needs --token-file")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="another than 127.0.0.1 needs --token-file")
     add("--port", type=int, default=8000, choices=range(65536), metavar="PORT")
     add("--token-file", type=Path, metavar="FILE", help="secret that every request must bring (password of a login)")
     add("--doctor", action="store_true", help="say what is missing, and change nothing")

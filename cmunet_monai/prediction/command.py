@@ -53,8 +53,9 @@ def make_parser() -> argparse.ArgumentParser:
     """What was not given is left to the bundle."""
     parser = verb_parser("predict", EPILOG, argument_default=argparse.SUPPRESS)
     add = parser.add_argument
-    add("-i", "--input", dest="source", type=Path, required=True, metavar="FILE_OR_FOLDER")
-    add("-o", "--output", type=Path, required=True, metavar="DIR")
+    add("-i", "--input", dest="source", type=Path, required=True, metavar="FILE_OR_DIR",
+        help="PNG, NIfTI and XA DICOM files, mixed, folders below included")  # fmt: skip
+    add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the results")
     add("--bundle", type=Path, metavar="DIR", help="the segmentation bundle (default: the one installed)")
     add(
         "--weights", nargs="+", type=Path, metavar="FILE", help="models whose mean is taken (default: the bundle's own)"
@@ -75,7 +76,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--any-sop-class", dest="require_xa", action="store_false", help="take other DICOM images than XA too")
     add("--key", type=Path, metavar="FILE", help="secret key of the pseudonyms (default: DIR.key)")
     add("--runtime", choices=("auto", "torch", "onnx", "openvino"), help="default: the fastest that is installed")
-    add("--no-overlays", dest="overlays", action="store_false")
+    add(
+        "--no-overlays",
+        dest="overlays",
+        action="store_false",
+        help="draw no pictures of the frames with what was found",
+    )
     return parser
 
 
