@@ -127,8 +127,17 @@ class Dropped:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
-    parser.add_argument("--source", type=Path, required=True, metavar="DIR", help="holds syntax/ and stenosis/")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the dataset folder to write")
+    parser.add_argument(
+        "-i",
+        "--source",
+        "--input",
+        dest="source",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="holds syntax/ and stenosis/",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the dataset folder to write")
     parser.add_argument("--labels", choices=LABELS, default="vessel", help="what the masks hold (default: vessel)")
     parser.add_argument(
         "--add-unlabelled",
@@ -303,7 +312,7 @@ def _splits_of(source: Path, task: str) -> list[str]:
     if "train" not in splits:
         found = ", ".join(sorted(path.name for path in source.glob("*"))) if source.is_dir() else "no such folder"
         raise FileNotFoundError(
-            f"{source / task / 'train'} is missing: --source must be the folder that holds syntax/ and stenosis/ "
+            f"{source / task / 'train'} is missing: --input must be the folder that holds syntax/ and stenosis/ "
             f"as published; {source} holds: {found or 'nothing'}"
         )
     return splits

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="of `--frames all`, every N-th (default: 1)")
     parser.add_argument("--spacing-mm", type=float, metavar="MM", help="size of a pixel for runs that do not know it")
-    parser.add_argument("--any-sop-class", action="store_true", help="take other classes too (Secondary Capture)")
+    parser.add_argument("--any-sop-class", action="store_true", help="take other DICOM images than XA too")
     parser.add_argument("--keep-flagged", action="store_true", help="keep subtracted and bright-contrast runs")
 
 

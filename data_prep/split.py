@@ -46,15 +46,21 @@ class Draw:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
-    parser.add_argument("--datalist", type=Path, required=True, metavar="F", help="datalist.json of the dataset folder")
+    parser.add_argument(
+        "--datalist", type=Path, required=True, metavar="FILE", help="datalist.json of the dataset folder"
+    )
     share = parser.add_mutually_exclusive_group(required=True)
     share.add_argument("--ratio", metavar="79:1", help="pre-training : fine-tuning among the labelled non-test frames")
     share.add_argument("--finetune-images", type=int, metavar="18", help="number of fine-tuning frames in one draw")
-    parser.add_argument("--folds", type=int, default=3, help="cross-validation folds inside a draw (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first draw (default: 0)")
-    parser.add_argument("--draws", type=int, default=1, help="number of draws that share no group (default: 1)")
+    parser.add_argument(
+        "--folds", type=int, default=3, metavar="N", help="cross-validation folds inside a draw (default: 3)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first draw (default: 0)")
+    parser.add_argument(
+        "--draws", type=int, default=1, metavar="N", help="number of draws that share no group (default: 1)"
+    )
     parser.add_argument("--inside", type=int, metavar="100", help="take the fine-tuning frames inside a set of so many")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -77,10 +77,10 @@ class Settings:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the dataset folder to write")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the dataset folder to write")
     parser.add_argument("--cine", action="store_true", help="make angiography runs as DICOM, not single frames")
     parser.add_argument(
-        "--frames", type=int, default=64, help="how many frames; with --cine in every run (default: 64)"
+        "--frames", type=int, default=64, metavar="N", help="how many frames; with --cine in every run (default: 64)"
     )
     parser.add_argument("--frames-per-patient", type=int, metavar="N", help="views of one (default: 4)")
     parser.add_argument("--patients", type=int, metavar="N", help="with --cine: how many (default: 4)")

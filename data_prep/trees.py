@@ -45,8 +45,10 @@ class Settings:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder of the bank")
-    parser.add_argument("--trees", type=int, default=2000, help="how many (default: 2000, about 150 MB at 256 px)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder of the bank")
+    parser.add_argument(
+        "--trees", type=int, default=2000, metavar="N", help="how many (default: 2000, about 150 MB at 256 px)"
+    )
     add_scene_arguments(parser)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
 TOP_LEVEL_FOLDERS = {".ci", "bundles", "cmunet_monai", "data_prep", "tests"}
@@ -94,17 +93,6 @@ def test_tests_are_no_package_and_each_is_collected():
             assert re.match(r"test_|bench_|fuzz_|conftest\.py$", path.name), path
         else:
             assert not path.name.startswith("test_"), path
-
-
-def test_every_folder_of_code_is_a_package_that_gets_installed():
-    include = _setup()["options.packages.find"]["include"].split()
-    installed = set(find_packages(str(ROOT), include=include))
-    folders = {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for path in _files()
-        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in ("cmunet_monai", "data_prep")
-    }
-    assert folders <= installed, "a folder without __init__.py"
 
 
 def test_every_import_is_of_a_declared_package():

@@ -11,11 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cmunet_monai.__main__ import VERBS
 from cmunet_monai.__main__ import main as cmunet
 from cmunet_monai.networks import UNet, file_digest, save_unet_weights
 from cmunet_monai.networks.convert import published_name
-from data_prep.__main__ import VERBS as DATA_PREP_VERBS
+from cmunet_monai.verbs import VERBS
 from data_prep.__main__ import main as data_prep
 
 NAME = "Study #1 $(x) @y %z"
@@ -59,7 +58,7 @@ def folder(made, monkeypatch):
 
 def test_every_verb_is_tried_here():
     names = {name for name in globals() if name.startswith("test_")}
-    for verb in [*VERBS, *DATA_PREP_VERBS]:
+    for verb in VERBS:
         assert any(verb in name for name in names), verb
 
 
@@ -160,6 +159,14 @@ def test_dicom_and_deidentify(folder):
         assert data_prep([*words, *more]) == 0
     assert len(list((folder / "dicom #$(x)").rglob("*.nii.gz"))) == 1
     assert len(list((folder / "deidentify #$(x)").rglob("*.dcm"))) == 1
+
+
+def test_bundles_and_doctor(folder, capsys):
+    assert cmunet(["bundles", "copies #$(x)"]) == 0
+    copies = Path("copies #$(x)") / "coronary_xa_segmentation"
+    capsys.readouterr()
+    assert cmunet(["doctor", "--bundle", str(copies)]) == 0
+    assert f"ok       bundle: {copies}\n" in capsys.readouterr().out
 
 
 def test_trees(folder):

@@ -1,6 +1,15 @@
-"""`python -m cmunet_monai check`: every mistake in a bundle run that can be seen before it starts, each by name."""
+"""`cmunet check`: every mistake in a bundle run that can be seen before it starts, each by name."""
 
-from cmunet_monai.check.arguments import RunArguments, parse_arguments
-from cmunet_monai.check.run import Report, check_run
+from importlib import import_module
+from typing import Any
 
-__all__ = ["Report", "RunArguments", "check_run", "parse_arguments"]
+_HOME = {"Report": "run", "RunArguments": "arguments", "check_run": "run", "parse_arguments": "arguments"}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is named when it is asked for: `check --help` then does without MONAI and torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

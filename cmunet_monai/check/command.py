@@ -1,11 +1,15 @@
-"""The verb: `python -m cmunet_monai check`."""
+"""`cmunet check`, with the arguments of MONAI's own command."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cmunet_monai.verbs import description, program
+
 USAGE = """\
-usage: python -m cmunet_monai check --bundle_root B --config_file "['TRAIN.json','OVERLAY.json']" [--ID VALUE ...]
+usage: {prog} --bundle_root B --config_file "['TRAIN.json','OVERLAY.json']" [--ID VALUE ...]
+
+{description}
 
 Takes the arguments of `python -m monai.bundle run`, and names every mistake that can be seen before the run:
 unknown override and overlay ids (MONAI ignores them in silence) with the nearest right one, files that are not
@@ -22,7 +26,11 @@ exit code: 0 where the run can start, 2 where it should not (each mistake on a l
 def main(argv: Sequence[str]) -> int:
     """Check one run; print what is wrong to standard error, or one line of summary."""
     if not argv or {"-h", "--help"} & set(argv):
-        print(USAGE, end="", file=sys.stdout if argv else sys.stderr)
+        print(
+            USAGE.format(prog=f"{program()} check", description=description("check")),
+            end="",
+            file=sys.stdout if argv else sys.stderr,
+        )
         return 0 if argv else 2
     from cmunet_monai.check import check_run, parse_arguments  # imports MONAI: seconds
 

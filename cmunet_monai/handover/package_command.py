@@ -1,11 +1,9 @@
-"""`python -m cmunet_monai package BUNDLE --output FILE.zip`."""
+"""`cmunet package BUNDLE --output FILE.zip`."""
 # ruff: noqa: T201 (what a person reads at the terminal is printed)
 
-import argparse
 from collections.abc import Sequence
 
-from cmunet_monai.handover.package import build_package
-from cmunet_monai.handover.signature import new_key
+from cmunet_monai.verbs import verb_parser
 
 EXPLANATION = """\
 The zip holds one folder in MONAI's layout, which MONAI runs as it is with the weights in it: configs set to the network
@@ -21,29 +19,24 @@ frame needs none.
 
 The partner verifies with a cmunet_monai of the same version, obtained separately, never with the one in the zip:
 
-  python -m cmunet_monai verify FILE.zip --key KEY.public.pem --extract DIR
+  cmunet verify FILE.zip --key KEY.public.pem --extract DIR
 
 Give your public key, or the zip's SHA-256 that is printed, by another way than the zip itself.
 
 examples:
-  python -m cmunet_monai package --new-key KEY.pem
-  python -m cmunet_monai package bundles/coronary_xa_segmentation --weights RUN/model.safetensors --sign KEY.pem \\
+  %(prog)s --new-key KEY.pem
+  %(prog)s bundles/coronary_xa_segmentation --weights RUN/model.safetensors --sign KEY.pem \\
       --evaluation RUN/evaluation --output coronary.zip
   PIP_INDEX_URL=https://download.pytorch.org/whl/cpu PIP_EXTRA_INDEX_URL=https://pypi.org/simple \\
-      python -m cmunet_monai package bundles/coronary_xa_segmentation --wheels --sign KEY.pem --output coronary.zip
+      %(prog)s bundles/coronary_xa_segmentation --wheels --sign KEY.pem --output coronary.zip
 """
 
 
 def main(argv: Sequence[str]) -> int:
     """Write one package, or a key pair."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cmunet_monai package",
-        description="Make one zip of a bundle and its weights for a partner.",
-        epilog=EXPLANATION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = verb_parser("package", EXPLANATION)
     parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="folder of the bundle")
-    parser.add_argument("--output", metavar="FILE.zip", help="zip to write")
+    parser.add_argument("-o", "--output", metavar="FILE.zip", help="zip to write")
     parser.add_argument(
         "--weights",
         metavar="FILE.safetensors",
@@ -79,6 +72,9 @@ def main(argv: Sequence[str]) -> int:
         help="make a key pair instead: KEY.pem, to be kept, and KEY.public.pem, to be given",
     )
     arguments = parser.parse_args(argv)
+    from cmunet_monai.handover.package import build_package  # imports what signing and judging need
+    from cmunet_monai.handover.signature import new_key
+
     if arguments.new_key is not None:
         public = new_key(arguments.new_key)
         print(f"{arguments.new_key}: private key, without a passphrase, for you alone")

@@ -67,6 +67,8 @@ def this_release() -> Release:
 def installed_files() -> dict[str, bytes]:
     """The code of the `cmunet_monai` that runs, by its path in a wheel (`cmunet_monai/bundle.py`), and its data files.
 
+    The bundles, which lie inside where it was installed by pip, are no part of it: a package has its own.
+
     Raises:
         RuntimeError: where it does not run from a folder; a wheel from a package must not judge that package.
     """
@@ -77,6 +79,7 @@ def installed_files() -> dict[str, bytes]:
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root.parent)
         hidden = any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
-        if path.suffix in _SUFFIXES and not hidden and path.is_file():
+        bundled = relative.is_relative_to("cmunet_monai/bundles")
+        if path.suffix in _SUFFIXES and not hidden and not bundled and path.is_file():
             files[relative.as_posix()] = path.read_bytes()
     return files

@@ -1,4 +1,4 @@
-"""`python -m cmunet_monai verify FILE.zip`."""
+"""`cmunet verify FILE.zip`."""
 # ruff: noqa: T201 (what a person reads at the terminal is printed)
 
 import os
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 EXPLANATION = """\
 Run it with a cmunet_monai of the package's version that was obtained separately (by pip or from its repository), never
-with the wheel in the zip, and best as `python -P -m cmunet_monai verify`: Python then takes nothing from the folder you
-are in.
+with the wheel in the zip, and as `cmunet verify` or `python -P -m cmunet_monai verify`: Python then takes nothing from
+the folder you are in.
 
 Nothing in the zip is run, imported, unpickled or unpacked before all of it was judged. A package is accepted where
   - it is a zip that can be read in one way only: no compression, symlink, comment, or name that leads elsewhere;
@@ -41,17 +41,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    import argparse  # here, and the others below, so that none is taken from the current folder
-
+    # here, so that none is taken from the current folder
     from cmunet_monai.handover.extract import extract_package, run_test
     from cmunet_monai.handover.verify import verify_package
+    from cmunet_monai.verbs import verb_parser
 
-    parser = argparse.ArgumentParser(
-        prog="python -m cmunet_monai verify",
-        description="Judge a package of `python -m cmunet_monai package` before anything in it is run.",
-        epilog=EXPLANATION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = verb_parser("verify", EXPLANATION)
     parser.add_argument("package", metavar="FILE.zip", help="the package")
     parser.add_argument("--key", metavar="KEY.public.pem", help="public Ed25519 key: makes its signature mandatory")
     parser.add_argument("--extract", metavar="DIR", help="where it is accepted, unpack it to DIR/BUNDLE")

@@ -13,6 +13,7 @@ from cmunet_monai.handover.release import Release, installed_files
 
 MAX_SHOWN = 5
 _CODE = (".py", ".jinja", ".json")
+_ENTRY_POINTS = b"[console_scripts]\ncmunet = cmunet_monai.__main__:main\n"  # as in setup.cfg
 
 
 def wheel_name(release: Release) -> str:
@@ -28,6 +29,7 @@ def wheel_files(release: Release) -> dict[str, bytes]:
     files[f"{information}/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: cmunet_monai\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     )
+    files[f"{information}/entry_points.txt"] = _ENTRY_POINTS
     lines = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in sorted(files.items())]
     files[f"{information}/RECORD"] = "\n".join([*lines, f"{information}/RECORD,,", ""]).encode()
     return files
@@ -47,7 +49,7 @@ def check_wheel(data: bytes, release: Release, *, any_code: bool) -> Iterator[st
         data: the wheel.
         release: the one that runs.
         any_code: the content of its files may differ (a signature vouches for it); what kinds of files there are may
-            not, so that installing it writes code of `cmunet_monai` and nothing else.
+            not, so that installing it writes code of `cmunet_monai`, its command and nothing else.
     """
     stream = io.BytesIO(data)
     try:
@@ -58,13 +60,15 @@ def check_wheel(data: bytes, release: Release, *, any_code: bool) -> Iterator[st
         return
     information = f"cmunet_monai-{release.version}.dist-info/"
     allowed = {information + name for name in ("METADATA", "WHEEL", "RECORD")}
+    if files.get(f"{information}entry_points.txt") == _ENTRY_POINTS:
+        allowed.add(f"{information}entry_points.txt")
     foreign = [
         name
         for name in files
         if name not in allowed and not (name.startswith("cmunet_monai/") and name.endswith(_CODE))
     ]
     for name in foreign[:MAX_SHOWN]:
-        yield f"{quoted(name)}: a wheel of `cmunet_monai` holds its .py, .jinja and .json files alone"
+        yield f"{quoted(name)}: a wheel of `cmunet_monai` holds its .py, .jinja and .json files and its command alone"
     if not any_code and not foreign:
         yield from _compare(files, wheel_files(release), release)
 

@@ -1,4 +1,4 @@
-"""`python -m cmunet_monai label`: a MONAI Label server on a folder of angiograms."""
+"""`cmunet label`: a MONAI Label server on a folder of angiograms."""
 
 import argparse
 import logging
@@ -9,6 +9,7 @@ from pathlib import Path
 from cmunet_monai.files.own_results import RESEARCH_USE
 from cmunet_monai.prediction.command import frames_of
 from cmunet_monai.pseudonyms import others_can_read
+from cmunet_monai.verbs import verb_parser
 
 EPILOG = f"""
 Your studies are read, never written to: frames, labels, the bundle with what it learns, and the log go to the
@@ -34,17 +35,17 @@ def main(argv: Sequence[str]) -> int:
             token=token,
         )
         for finding in found:
-            print(f"{'ok     ' if finding.good else 'MISSING'}  {finding.text}")
+            print(finding)
         return 0 if all(finding.good for finding in found) else 1
     if arguments.studies is None:
-        print("error: --studies must name a folder of angiograms", file=sys.stderr)
+        print("error: --input must name a folder of angiograms", file=sys.stderr)
         return 2
     if missing := missing_packages():
         print(f"error: not installed here: {', '.join(missing)}; {INSTALL}", file=sys.stderr)
         return 2
     from cmunet_monai.label.server import check_host, serve
     from cmunet_monai.label.workspace import prepare_workspace
-    from cmunet_monai.prediction.run_bundle import bundle_beside_the_package
+    from cmunet_monai.shipped import SEGMENTATION, shipped_bundle
 
     check_host(arguments.host, token)
     if not (address := examine_address(arguments.host, arguments.port)).good:
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     workspace = prepare_workspace(
         (arguments.workspace or Path(f"{arguments.studies.resolve()}.label")).resolve(),
         arguments.studies,
-        arguments.bundle or bundle_beside_the_package(),
+        arguments.bundle or shipped_bundle(SEGMENTATION),
         frames=arguments.frames,
         groups=arguments.groups,
         require_xa=arguments.require_xa,
@@ -67,15 +68,18 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Arguments of the verb."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cmunet_monai label",
-        description="Serve a folder of angiograms to annotators: arteries are found, corrected, and learned from.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = verb_parser("label", EPILOG)
     add = parser.add_argument
-    add("--studies", type=Path, metavar="DIR", help="PNG, NIfTI and XA DICOM files, mixed, folders below included")
-    add("--bundle", type=Path, metavar="ZIP_OR_DIR", help="with its weights (default: the bundle of this clone)")
+    add(
+        "-i",
+        "--studies",
+        "--input",
+        dest="studies",
+        type=Path,
+        metavar="DIR",
+        help="PNG, NIfTI and XA DICOM files, mixed, folders below included",
+    )
+    add("--bundle", type=Path, metavar="ZIP_OR_DIR", help="with its weights (default: the one installed)")
     add("--workspace", type=Path, metavar="DIR", help="what the server works on (default: STUDIES.label)")
     add(
         "--frames",
@@ -86,7 +90,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     add("--groups", type=Path, metavar="FILE", help="data list that names patient or group of PNG and NIfTI files")
     add("--any-sop-class", dest="require_xa", action="store_false", help="take other DICOM images than XA too")
-    add("--host", default="127.0.0.1", help="another than 127.0.0.1 needs --token-file")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="another than 127.0.0.1 needs --token-file")
     add("--port", type=int, default=8000, choices=range(65536), metavar="PORT")
     add("--token-file", type=Path, metavar="FILE", help="secret that every request must bring (password of a login)")
     add("--doctor", action="store_true", help="say what is missing, and change nothing")

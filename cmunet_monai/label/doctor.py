@@ -3,25 +3,12 @@
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from cmunet_monai.doctor import Finding, installed_version
 
 NEEDED = ("monailabel", "fastapi", "uvicorn", "pynrrd", "torch", "monai")
 INSTALL = "`make label` makes an environment for it from constraints-monailabel.txt"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        good: whether it is as it must be.
-        text: what it is, and where it is not good, what to do.
-    """
-
-    good: bool
-    text: str
 
 
 def examine(*, studies: Path | None, bundle: Path | None, host: str, port: int, token: str | None) -> list[Finding]:
@@ -38,22 +25,15 @@ def examine(*, studies: Path | None, bundle: Path | None, host: str, port: int, 
 
 def missing_packages() -> list[str]:
     """What is not installed of what the server needs."""
-    return [name for name in NEEDED if _version(name) is None]
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    return [name for name in NEEDED if installed_version(name) is None]
 
 
 def _packages() -> Iterator[Finding]:
     for name in NEEDED:
-        got = _version(name)
+        got = installed_version(name)
         yield Finding(got is not None, f"{name} {got}" if got else f"{name} is not installed: {INSTALL}")
     for name, below in (("numpy", 2), ("pydicom", 3)):
-        got = _version(name)
+        got = installed_version(name)
         good = got is not None and int(got.split(".")[0]) < below
         text = f"{name} {got}" if good else f"{name} {got}, where MONAI Label 0.8.5 needs one below {below}: {INSTALL}"
         yield Finding(good, text)

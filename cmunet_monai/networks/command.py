@@ -1,15 +1,17 @@
-"""`python -m cmunet_monai convert SOURCE --output FILE.safetensors`."""
+"""`cmunet convert SOURCE --output FILE.safetensors`."""
 
-import argparse
 from collections.abc import Sequence
 
-from cmunet_monai.networks.convert import convert_reference_weights
+from cmunet_monai.verbs import verb_parser
 
-EXAMPLES = """\
+EPILOG = """\
+The checkpoint is one published with CM-UNet (Challier et al. 2025): the UNet itself, or its pre-training by CM-UNet,
+SparK or MoCo. The kind and the channels are read from the file. What was converted and what was left out is said.
+
 examples:
-  python -m cmunet_monai convert cmunet_pretrained.pth --output cm_unet.safetensors    encoder and decoder
-  python -m cmunet_monai convert moco.ckpt --output moco.safetensors                   encoder
-  python -m cmunet_monai convert unet_state_dict.pth --output unet.safetensors         encoder, decoder and head
+  %(prog)s cmunet_pretrained.pth -o cm_unet.safetensors    encoder and decoder
+  %(prog)s moco.ckpt -o moco.safetensors                   encoder
+  %(prog)s unet_state_dict.pth -o unet.safetensors         encoder, decoder and head
 
 Give the result to fine-tuning as --pretrained_weights, or, if it has a trained head, to evaluation and inference as
 --weights; where the channels that are reported differ from those of the config, with --channels.
@@ -24,21 +26,17 @@ it, save its weights alone in the environment where its classes can be imported:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m cmunet_monai convert",
-        description="Turn a checkpoint published with CM-UNet (Challier et al. 2025) into weights of this package: the "
-        "UNet itself, or its pre-training by CM-UNet, SparK or MoCo. The kind and the channels are read from the file. "
-        "Says what was converted and what was left out.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = verb_parser("convert", EPILOG)
     parser.add_argument("source", metavar="SOURCE", help=".pt, .pth, .ckpt or .safetensors file")
     parser.add_argument(
+        "-o",
         "--output",
         required=True,
         metavar="FILE.safetensors",
         help="file to write; FILE.json, which says where it comes from, is written beside it",
     )
     arguments = parser.parse_args(argv)
+    from cmunet_monai.networks.convert import convert_reference_weights  # imports torch
+
     print(f"{arguments.output}: {convert_reference_weights(arguments.source, arguments.output)}")
     return 0

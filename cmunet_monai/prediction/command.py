@@ -1,4 +1,4 @@
-"""`python -m cmunet_monai predict`: arteries in a file or folder, in one line."""
+"""`cmunet predict`: arteries in a file or folder, in one line."""
 
 import argparse
 import logging
@@ -9,6 +9,7 @@ from typing import Any
 
 from cmunet_monai.files.own_results import RESEARCH_USE
 from cmunet_monai.options import options_named
+from cmunet_monai.verbs import verb_parser
 
 SOME_PASSED_OVER = 3
 
@@ -50,17 +51,12 @@ def main(argv: Sequence[str]) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """What was not given is left to the bundle."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cmunet_monai predict",
-        description="Find the coronary arteries in XA DICOM, NIfTI and PNG frames, and measure them.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
+    parser = verb_parser("predict", EPILOG, argument_default=argparse.SUPPRESS)
     add = parser.add_argument
-    add("-i", "--input", dest="source", type=Path, required=True, metavar="FILE_OR_FOLDER")
-    add("-o", "--output", type=Path, required=True, metavar="DIR")
-    add("--bundle", type=Path, metavar="DIR", help="the segmentation bundle (default: the one of this clone)")
+    add("-i", "--input", dest="source", type=Path, required=True, metavar="FILE_OR_DIR",
+        help="PNG, NIfTI and XA DICOM files, mixed, folders below included")  # fmt: skip
+    add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the results")
+    add("--bundle", type=Path, metavar="DIR", help="the segmentation bundle (default: the one installed)")
     add(
         "--weights", nargs="+", type=Path, metavar="FILE", help="models whose mean is taken (default: the bundle's own)"
     )
@@ -80,7 +76,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--any-sop-class", dest="require_xa", action="store_false", help="take other DICOM images than XA too")
     add("--key", type=Path, metavar="FILE", help="secret key of the pseudonyms (default: DIR.key)")
     add("--runtime", choices=("auto", "torch", "onnx", "openvino"), help="default: the fastest that is installed")
-    add("--no-overlays", dest="overlays", action="store_false")
+    add(
+        "--no-overlays",
+        dest="overlays",
+        action="store_false",
+        help="draw no pictures of the frames with what was found",
+    )
     return parser
 
 

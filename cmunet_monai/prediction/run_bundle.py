@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cmunet_monai
 from cmunet_monai.bundle import run_workflow
+from cmunet_monai.shipped import SEGMENTATION, shipped_bundle
 from cmunet_monai.xa.frame_choice import Frames
-
-BUNDLE = "coronary_xa_segmentation"
 
 
 def predict(
@@ -27,7 +25,7 @@ def predict(
     Args:
         source: PNG, NIfTI or XA DICOM file, or a folder of such files, mixed.
         output: folder; a second run with the same options goes on where the first stopped.
-        bundle: the segmentation bundle; None takes the one that lies beside the package, as in a clone.
+        bundle: the segmentation bundle; None takes the one that is installed with the package.
         weights: models whose mean is taken; none takes the bundle's own.
         frames: of a DICOM run: `fullest`, `measure`, `all`, or numbers from 0.
         options: others at the top of the bundle's `inference.json`, such as `flips`, `narrowings` or `spacing_mm`;
@@ -39,7 +37,7 @@ def predict(
         NotADirectoryError: if the output is a file.
         ValueError: if an option is unknown or cannot be.
     """
-    root = Path(bundle) if bundle is not None else bundle_beside_the_package()
+    root = Path(bundle) if bundle is not None else shipped_bundle(SEGMENTATION)
     config = root / "configs" / "inference.json"
     if not config.is_file():
         raise FileNotFoundError(f"no bundle at {root}: it has no configs/inference.json")
@@ -61,15 +59,3 @@ def predict(
     run_workflow(config, workflow_type="infer", options=settings)
     summary: dict[str, Any] = json.loads((Path(output) / "statistics.json").read_text(encoding="utf-8"))
     return summary
-
-
-def bundle_beside_the_package() -> Path:
-    """The segmentation bundle of a clone.
-
-    Raises:
-        FileNotFoundError: if there is none, as where the package was installed alone.
-    """
-    bundle = Path(cmunet_monai.__file__).parents[1] / "bundles" / BUNDLE
-    if not bundle.is_dir():
-        raise FileNotFoundError(f"no bundle beside the package: name one with --bundle (a folder like {BUNDLE}/)")
-    return bundle

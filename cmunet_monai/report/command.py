@@ -1,4 +1,4 @@
-"""`python -m cmunet_monai report STUDY_OUTPUT --output DIR`."""
+"""`cmunet report STUDY_OUTPUT --output DIR`."""
 
 import argparse
 import math
@@ -12,21 +12,30 @@ from cmunet_monai.report.label_numbers import label_gains, write_gains
 from cmunet_monai.report.page import Content, page
 from cmunet_monai.report.study_runs import diameter_unit, has_undefined_distance, largest_diagonal, read_runs, sources
 from cmunet_monai.report.study_table import METRICS, Primary, agreements, cases, compare, in_words, table, write_tables
+from cmunet_monai.verbs import verb_parser
 
+EPILOG = """\
+The page has per-image means with 95% hierarchical bootstrap intervals (draws of labels, then groups of images), one
+primary and all other paired comparisons with the baseline, figures, what more labels add, and where each number comes
+from. Saved results are read, no model is run.
+"""
 DEFAULT_BASELINE = "none"  # that of the primary comparison which is the program's default
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m cmunet_monai report",
-        description="One page of a study, finished or not: per-image means with 95% hierarchical bootstrap intervals "
-        "(draws of labels, then groups of images), one primary and all other paired comparisons with the baseline, "
-        "figures, what more labels are worth, and where each number comes from. Reads saved results only.",
+    parser = verb_parser("report", EPILOG)
+    parser.add_argument("runs", metavar="STUDY_OUTPUT", help="output_dir of a study, finished or not")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="folder of index.html, its figures (PNG), *.csv and table.md",
     )
-    parser.add_argument("runs", help="output_dir of a study")
-    parser.add_argument("--output", required=True, help="folder of index.html, its figures (PNG), *.csv and table.md")
     parser.add_argument("--test", metavar="NAME", help="one of the study's `further_tests` (default: its test list)")
-    parser.add_argument("--baseline", default=DEFAULT_BASELINE, help="method to compare with (default: none)")
+    parser.add_argument(
+        "--baseline", metavar="METHOD", default=DEFAULT_BASELINE, help="method to compare with (default: none)"
+    )
     parser.add_argument(
         "--primary",
         metavar="METHOD:METRIC:LABELS",
@@ -42,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--diagonal-px",
         type=_length,
+        metavar="PX",
         help="length for undefined Hausdorff distances in paired differences (default: diagonal of the largest frame, "
         "by the saved masks)",
     )

@@ -1,16 +1,21 @@
-"""`python -m cmunet_monai study STUDY.json`."""
+"""`cmunet study STUDY.json`."""
 
-import argparse
 import logging
 import re
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from cmunet_monai.study.estimate import Estimate, estimate
 from cmunet_monai.study.plan import read_study
-from cmunet_monai.study.runner import cells_of, mistakes, run_study, shard_of
+from cmunet_monai.verbs import program, verb_parser
+
+if TYPE_CHECKING:
+    from cmunet_monai.study.estimate import Estimate
 
 FORMAT = """\
+Each method is fine-tuned on every draw of few labels, with choices made inside the labelled images, and evaluated.
+Run it again after an interruption: finished runs are kept, the interrupted one goes on.
+
 STUDY is a JSON file; its paths are relative to the current directory:
 
   {
@@ -62,25 +67,21 @@ STUDY is a JSON file; its paths are relative to the current directory:
     }
   }
 
-(without the words on the right). The table of a finished study: python -m cmunet_monai report STUDY_OUTPUT --output DIR
+(without the words on the right). The table of a finished study: cmunet report STUDY_OUTPUT --output DIR
 """
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m cmunet_monai study",
-        description="Pre-train methods, fine-tune each on every draw of few labels, with choices made inside the "
-        "labelled images, and evaluate. Run it again after an interruption: finished runs are kept, the interrupted "
-        "one goes on.",
-        epilog=FORMAT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = verb_parser("study", FORMAT)
     parser.add_argument("study", metavar="STUDY", help="JSON file, described below")
     parser.add_argument(
         "--dry-run", action="store_true", help="check the runs, list the cells and about how long they take"
     )
     parser.add_argument("--shard", metavar="I/N", default="1/1", help="every N-th method from the I-th, for array jobs")
     arguments = parser.parse_args(argv)
+    from cmunet_monai.study.estimate import estimate  # imports MONAI and torch, as the next one does
+    from cmunet_monai.study.runner import cells_of, mistakes, run_study, shard_of
+
     match = re.fullmatch(r"(\d+)/(\d+)", arguments.shard)
     if match is None:
         raise ValueError(f"--shard must be I/N, such as 1/4, got {arguments.shard!r}")
@@ -101,11 +102,11 @@ def main(argv: Sequence[str]) -> int:
     if not arguments.dry_run:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         run_study(study, methods=methods)
-        print(f"done; table: python -m cmunet_monai report {study.output_dir} --output {study.output_dir / 'report'}")
+        print(f"done; table: {program()} report {study.output_dir} --output {study.output_dir / 'report'}")
     return 0
 
 
-def _in_words(times: Estimate) -> str:
+def _in_words(times: "Estimate") -> str:
     lines = [
         f"pre-training {name}: " + ("not known before what it needs is there" if seconds is None else _hours(seconds))
         for name, seconds in times.pretraining.items()

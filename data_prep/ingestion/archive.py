@@ -24,11 +24,22 @@ _MADE_BY = Path("states") / "made_by.txt"
 
 def add_archive_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say what is read, where it goes, and with how many processes."""
-    parser.add_argument("--source", type=Path, required=True, metavar="EXPORT", help="folder (or file) of the export")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "-i",
+        "--source",
+        "--input",
+        dest="source",
+        type=Path,
+        required=True,
+        metavar="EXPORT",
+        help="folder (or file) of the export",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--key", type=Path, metavar="FILE", help="secret key of the pseudonyms (default: OUTPUT.key)")
     parser.add_argument("--reviewed", type=Path, metavar="FILE", help="pseudonyms of runs that a person has cleared")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="(default: all cores)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: all processors)"
+    )
     parser.add_argument("--seconds", type=float, default=300, metavar="S", help="time limit of one file (default: 300)")
     parser.add_argument("--dask", metavar="ADDRESS", help="use a dask.distributed cluster that sees the same folders")
 

@@ -9,8 +9,8 @@ MIN_SIZE_PX, MAX_SIZE_PX = 64, 2048
 
 def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare --size, --seed, --min-calibre-mm and --workers."""
-    parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default: 256)")
-    parser.add_argument("--seed", type=int, default=0, help="names the data set (default: 0)")
+    parser.add_argument("--size", type=int, default=256, metavar="PX", help="width and height in pixels (default: 256)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="names the data set (default: 0)")
     parser.add_argument(
         "--min-calibre-mm",
         type=float,

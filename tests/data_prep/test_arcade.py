@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from skimage.draw import polygon as pixels_of_polygon
 
+from cmunet_monai.verbs import DATA_PREP_VERBS
 from data_prep import arcade
-from data_prep.__main__ import VERBS, main
+from data_prep.__main__ import main
 from data_prep.arcade import Polygon, inside_polygon, rasterise
 from data_prep.datalist import validate_datalist
 
@@ -489,7 +490,7 @@ def test_help_lists_the_verbs_without_importing_them():
         "print([name for name in sys.modules if name in ('numpy', 'data_prep.arcade', 'data_prep.split')])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    for verb in VERBS:
+    for verb in DATA_PREP_VERBS:
         assert verb in shown
     assert shown.endswith("[]\n")
 

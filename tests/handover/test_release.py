@@ -43,6 +43,16 @@ def test_every_file_of_the_package_is_of_a_kind_that_the_wheel_takes():
     assert kept == set(installed_files())
 
 
+def test_bundles_inside_an_installation_are_no_code_of_it(monkeypatch, tmp_path):
+    """As pip installs them; what `package` and `verify` compare is then the same as in a clone."""
+    package = tmp_path / "cmunet_monai"
+    for name in ("__init__.py", "bundles/a/configs/train.json"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).touch()
+    monkeypatch.setattr(cmunet_monai, "__file__", str(package / "__init__.py"))
+    assert set(installed_files()) == {"cmunet_monai/__init__.py"}
+
+
 def test_code_that_runs_from_a_wheel_judges_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(cmunet_monai, "__file__", str(tmp_path / "x.whl" / "cmunet_monai" / "__init__.py"))
     with pytest.raises(RuntimeError, match="obtained separately"):

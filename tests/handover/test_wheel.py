@@ -1,16 +1,19 @@
 import base64
+import configparser
 import csv
 import hashlib
 import io
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from cmunet_monai.handover.release import this_release
 from cmunet_monai.handover.wheel import build_wheel, requirements_text, wheel_name
 
+ROOT = Path(__file__).parents[2]
 VERSION = this_release().version
 INFORMATION = f"cmunet_monai-{VERSION}.dist-info"
 WHEEL = f"wheels/cmunet_monai-{VERSION}-py3-none-any.whl"
@@ -51,6 +54,16 @@ def test_pip_installs_the_wheel_and_python_imports_it(good, tmp_path):
     with zipfile.ZipFile(io.BytesIO(good.files[WHEEL])) as archive:
         code = [name for name in archive.namelist() if ".dist-info/" not in name]
     assert done.stdout.decode().split() == [VERSION, str(len(code)), VERSION], done.stderr
+
+
+def test_wheel_brings_the_command_of_the_package(good):
+    setup, brought = configparser.ConfigParser(), configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    with zipfile.ZipFile(io.BytesIO(good.files[WHEEL])) as wheel:
+        brought.read_string(wheel.read(f"{INFORMATION}/entry_points.txt").decode())
+    assert brought.sections() == ["console_scripts"]
+    line = setup["options.entry_points"]["console_scripts"].strip()
+    assert [f"{name} = {value}" for name, value in brought["console_scripts"].items()] == [line]
 
 
 def test_wheel_is_the_same_bytes_again(good):

@@ -11,8 +11,8 @@ from cmunet_monai.label.command import parse, read_token
 
 @pytest.fixture
 def without_monai_label(monkeypatch):
-    version = doctor._version
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "monailabel" else version(name))
+    version = doctor.installed_version
+    monkeypatch.setattr(doctor, "installed_version", lambda name: None if name == "monailabel" else version(name))
 
 
 def test_the_doctor_names_what_is_missing_and_how_to_get_it(without_monai_label, tmp_path, capsys):
@@ -34,11 +34,12 @@ def test_without_monai_label_the_server_says_how_to_install_it(without_monai_lab
 
 def test_studies_must_be_named(capsys):
     assert main(["label"]) == 2
-    assert "--studies must name a folder" in capsys.readouterr().err
+    assert "--input must name a folder" in capsys.readouterr().err
 
 
 def test_loopback_is_the_default():
-    arguments = parse(["--studies", "x"])
+    arguments = parse(["-i", "x"])
+    assert arguments == parse(["--input", "x"]) == parse(["--studies", "x"])
     assert (arguments.host, arguments.port, arguments.frames) == ("127.0.0.1", 8000, "fullest")
 
 

@@ -476,4 +476,4 @@ def test_the_help_shows_examples(capsys):
         main(["convert", "--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert "python -m cmunet_monai convert cmunet_pretrained.pth --output cm_unet.safetensors" in shown
+    assert "python -m cmunet_monai convert cmunet_pretrained.pth -o cm_unet.safetensors" in shown

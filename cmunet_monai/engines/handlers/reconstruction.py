@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from matplotlib.figure import Figure
 from torch.utils.data import default_collate
 
 from cmunet_monai.engines.distributed import is_main_process
@@ -92,6 +91,8 @@ def draw_reconstructions(pictures: Reconstruction, path: Path, epoch: int) -> No
     *first, last = pictures.titles
     titles = dict(zip(("image", "masked", "reconstruction"), (*first, f"{last}, epoch {epoch}"), strict=True))
     count = len(pictures.image)
+    from matplotlib.figure import Figure  # which prediction does without
+
     figure = Figure(figsize=(7.5, 2.5 * count + 0.4), layout="constrained")
     axes = figure.subplots(count, len(titles), squeeze=False)
     for row in range(count):
