@@ -103,6 +103,8 @@ def read_archive(stream: BinaryIO) -> list[Member]:
         member, place = _read_member(stream, directory, place, offset)
         members.append(member)
         offset = member.offset + member.size
+        if offset > start:
+            raise Refused(f"{quoted(member.name)}: {member.size} bytes, more than the zip has for it")
     if (len(members), offset) != (count, start):
         raise Refused(f"{start - offset} bytes of the zip belong to no file, or its end states another number of files")
     names = [member.name for member in members]

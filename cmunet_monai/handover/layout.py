@@ -22,7 +22,7 @@ from cmunet_monai.handover.wheel import build_wheel, requirements_text, wheel_na
 SUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.sig"
 WEIGHTS, SIDECAR = "models/model.safetensors", "models/model.json"
 METADATA, INFERENCE = "configs/metadata.json", "configs/inference.json"
-CARD, RECORD = "docs/MODEL_CARD.md", "test/test.json"
+CARD, README, RECORD = "docs/MODEL_CARD.md", "docs/README.md", "test/test.json"
 
 DICE_TOLERANCE = 0.99
 ORIGINS = ("synthetic", "real, shared with consent")
@@ -78,7 +78,7 @@ class Inputs:
         return facts | ({"image_size": list(self.network.image_size)} if "image_size" in self.sidecar else {})
 
     def pictures(self) -> set[str]:
-        """Names of the test frame and its mask."""
+        """The test frame and its mask."""
         return {f"test/frame{self.suffix}", f"test/mask{self.suffix}"}
 
     def is_free(self, name: str) -> bool:

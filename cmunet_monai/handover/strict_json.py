@@ -8,7 +8,7 @@ from typing import Any
 from cmunet_monai.handover.refused import Refused, quoted
 
 MAX_BYTES = 2**20
-MAX_DEPTH = 40
+MAX_DEPTH = 20
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # possessive, so that time is linear
 _NUMBERS = re.compile(r"\[\n +(-?\d[-+\d.e, \n]*?)\n *\]")  # a list of numbers; texts have no line breaks in JSON
 

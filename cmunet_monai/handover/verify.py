@@ -192,7 +192,7 @@ def _compare(
     own = f"wheels/{wheel_name(release)}"
     foreign = [name for name in package.digests if layout.FOREIGN_WHEEL.fullmatch(name)]
     free = {layout.SIGNATURE, *foreign, *filter(inputs.is_free, package.digests)}
-    for name in sorted((package.digests.keys() | expected.keys() | inputs.pictures()) - free):
+    for name in sorted((package.digests.keys() | expected.keys() | inputs.pictures() | {layout.README}) - free):
         if name not in package.digests:
             yield f"{name}: missing"
         elif package.digests[name] == expected.get(name):
