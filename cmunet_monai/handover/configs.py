@@ -74,12 +74,10 @@ def metadata_text(bundle: BundleFiles, network: Network, eval_metrics: Mapping[s
     return json_text(metadata | {"eval_metrics": dict(eval_metrics)})
 
 
-def checked_metrics(value: Any) -> dict[str, float | int | None]:
-    """Measured values from JSON; Refused unless they are at most 100 numbers by plain names."""
-    good = isinstance(value, dict) and len(value) <= 100
-    if not good or not all(
-        re.fullmatch(r"[a-z][a-z0-9_]{0,60}", name) and type(number) in (int, float, type(None))
-        for name, number in value.items()
-    ):
-        raise Refused(f"`eval_metrics` must be numbers by plain names, got {quoted(value)}")
-    return dict(value)
+def plain_metrics(value: Any) -> dict[str, float | int | None]:
+    """The numbers by plain names among what metadata state as measured; with anything else, they are not made again."""
+    items = value.items() if isinstance(value, dict) else ()
+    plain = re.compile("[a-z][a-z0-9_]{0,60}")
+    return {
+        name: number for name, number in items if plain.fullmatch(name) and type(number) in (int, float, type(None))
+    }
