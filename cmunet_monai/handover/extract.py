@@ -1,14 +1,13 @@
 """Unpack an accepted package, and run its test frame."""
 
-import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmunet_monai.handover.archive import chunks, read_archive
+from cmunet_monai.handover.archive import copy_member, read_archive
 from cmunet_monai.handover.refused import Refused
-from cmunet_monai.handover.segment_frame import dice_of, runtime, segment_frame
+from cmunet_monai.handover.segment_frame import mask_pixels, runtime, segment_frame
 from cmunet_monai.handover.verify import Verdict
 
 
@@ -26,47 +25,33 @@ def extract_package(verdict: Verdict, folder: str | os.PathLike[str]) -> Path:
     """
     if not verdict.accepted:
         raise ValueError(f"{verdict.path} was refused and is not unpacked: {verdict.findings[0]}")
-    folder = Path(folder)
-    target = folder / verdict.bundle
+    target = Path(folder) / verdict.bundle
     if target.exists() or target.is_symlink():
         raise FileExistsError(f"{target} is there already: name another folder, or remove it")
-    folder.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as temporary, verdict.path.open("rb") as stream:
-        unpacked = Path(temporary) / verdict.bundle
-        members = {member.name.removeprefix(f"{verdict.bundle}/"): member for member in read_archive(stream)}
-        if members.keys() != verdict.digests.keys():
-            raise Refused(f"{verdict.path} changed since it was judged: it holds other files")
-        for name, member in members.items():
-            path = unpacked / name
+        digests = {}
+        for member in read_archive(stream):
+            path = Path(temporary) / member.name
             path.parent.mkdir(parents=True, exist_ok=True)
-            digest = hashlib.sha256()
             with path.open("xb") as file:
-                for chunk in chunks(stream, member):
-                    digest.update(chunk)
-                    file.write(chunk)
-            if digest.hexdigest() != verdict.digests[name]:
-                raise Refused(f"{verdict.path} changed since it was judged: {name}")
-        unpacked.rename(target)
+                digests[member.name.removeprefix(f"{verdict.bundle}/")] = copy_member(stream, member, file)
+        if digests != verdict.digests:
+            raise Refused(f"{verdict.path} changed since it was judged")
+        (Path(temporary) / verdict.bundle).rename(target)
     return target
 
 
 @dataclass(frozen=True)
 class TestRun:
-    """How the mask of the test frame compares with the expected one.
-
-    Attributes:
-        dice: of the two masks; 1 where both are empty.
-        pixels: in how many they differ.
-        same_runtime: versions and processor are those that the expected mask was made with.
-        tolerance: the least Dice that is accepted in another runtime; in the same one, no pixel may differ.
-    """
+    """How the mask of the test frame compares with the expected one."""
 
     __test__ = False  # the name is no test class's
 
-    dice: float
-    pixels: int
-    same_runtime: bool
-    tolerance: float
+    dice: float  # 1 where both are empty
+    pixels: int  # in how many they differ
+    same_runtime: bool  # versions and processor are those that the expected mask was made with
+    tolerance: float  # the least Dice that is accepted in another runtime; in the same one, no pixel may differ
 
     @property
     def passed(self) -> bool:
@@ -82,12 +67,15 @@ def run_test(verdict: Verdict) -> TestRun:
     """Unpack an accepted package to a temporary folder and run its test frame with the `cmunet_monai` that runs here.
 
     Raises:
-        ValueError: if the package was refused.
+        ValueError: if the package was refused, or the mask has another size than the expected one.
         RuntimeError: where inference fails.
     """
     with tempfile.TemporaryDirectory(prefix="cmunet-test-") as temporary:
-        bundle = extract_package(verdict, temporary)
-        record = verdict.facts["test"]
-        mask = segment_frame(bundle, bundle / record["frame"], Path(temporary) / "run")
-        dice, pixels = dice_of(mask, bundle / record["mask"])
-    return TestRun(dice, pixels, record["runtime"] == runtime(), record["dice_tolerance"])
+        bundle, record = extract_package(verdict, temporary), verdict.facts["test"]
+        mask = mask_pixels(segment_frame(bundle, bundle / record["frame"], Path(temporary) / "run"))
+        expected = mask_pixels(bundle / record["mask"])
+    if mask.shape != expected.shape:
+        raise ValueError(f"masks of {mask.shape} and {expected.shape} pixels cannot be compared")
+    both, marked = int((mask & expected).sum()), int(mask.sum()) + int(expected.sum())
+    dice = 2 * both / marked if marked else 1.0
+    return TestRun(dice, int((mask ^ expected).sum()), record["runtime"] == runtime(), record["dice_tolerance"])

@@ -1,7 +1,5 @@
 """Make the zip of a bundle and its weights that a partner gets."""
 
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -9,24 +7,21 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cmunet_monai.files.atomic import atomic_path
 from cmunet_monai.handover import layout, signature
-from cmunet_monai.handover.archive import write_archive
-from cmunet_monai.handover.card import card_text
-from cmunet_monai.handover.configs import Network, check_extent, config_texts, image_size_of, json_text, metadata_text
+from cmunet_monai.handover.archive import digest_of, open_source, write_archive
+from cmunet_monai.handover.configs import Network, checked_network
+from cmunet_monai.handover.layout import Inputs
 from cmunet_monai.handover.pictures import plain_picture
 from cmunet_monai.handover.refused import Refused
-from cmunet_monai.handover.release import REGENERATE, Release, this_release
-from cmunet_monai.handover.segment_frame import marked_pixels, run_module, runtime, segment_frame
+from cmunet_monai.handover.release import REGENERATE, BundleFiles, Release, this_release
+from cmunet_monai.handover.segment_frame import mask_pixels, run_module, runtime, segment_frame
 from cmunet_monai.handover.strict_json import read_json
-from cmunet_monai.handover.tensors import channels_of, read_header
-from cmunet_monai.handover.verify import DICE_TOLERANCE, ORIGINS, PARTS, Verdict, check_sidecar, verify_package
-from cmunet_monai.handover.wheel import build_wheel, requirements_text, wheel_name
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cmunet_monai.handover.verify import Verdict, verify_package
+from cmunet_monai.handover.weights import MAX_HEADER, read_channels
+from cmunet_monai.handover.wheel import requirements_text
 
 logger = logging.getLogger(__name__)
 
@@ -51,56 +46,64 @@ def build_package(
     The same input gives the same bytes, in the same environment (the mask and the record of the test depend on it).
 
     Args:
-        bundle: folder in MONAI's layout, of this release.
-        output: `.zip` file to write.
-        weights: `.safetensors` of a trained segmentation model, its sidecar beside it; None: those in the bundle's
-            `models/`. The configs are set to their channels.
+        weights: of a trained segmentation model, its sidecar beside it; None: those in the bundle's `models/`.
         image_size: (H, W) that the network gets; None: that of the sidecar, or else of the bundle's inference.json.
         evaluation: `summary.json` of an evaluation of these weights, for the card and the metadata.
         test_frame: `synthetic`, or a PNG or NIfTI file.
         consent: whoever the frame in the file is of has agreed that it is shared.
-        wheels: add the wheels of all that is needed, for a machine without a network (for this system and Python);
-            takes a key.
+        wheels: add the wheels of all that is needed (for this system and Python); takes a key.
         key: PEM file of the private key to sign with.
-    Returns:
-        The verdict of `verify_package`, which accepts it.
     Raises:
         OSError: if a file is missing or cannot be read or written.
         ValueError: if the bundle is not that of this release, the weights are none, or options do not go together.
         RuntimeError: if the test frame cannot be made or run, wheels cannot be had, or the result is refused.
     """
-    bundle, output = Path(os.path.abspath(bundle)), Path(output)
-    release = this_release()
+    bundle, output, release = Path(os.path.abspath(bundle)), Path(output), this_release()
+    synthetic = test_frame == "synthetic"
     _check_options(output, test_frame, consent=consent, wheels=wheels, key=key)
     signing = signature.read_private_key(key) if key is not None else None
-    _check_bundle(bundle, release)
-    weights = Path(weights) if weights is not None else bundle / layout.WEIGHTS
-    channels, digest = _read_weights(weights)
-    sidecar = _sidecar(weights, channels, digest)
-    network = Network(channels, _choose_image_size(image_size, sidecar, release, bundle.name))
-    try:
-        check_extent(network)
-    except Refused as error:
-        raise ValueError(f"{weights}: {error} (--image-size)") from None
-    measured = _measured(evaluation, network, digest) if evaluation is not None else {}
-    files = _bundle_files(bundle, release, network, measured)
-    files |= {layout.WEIGHTS: weights, layout.SIDECAR: json_text(sidecar)}
+    known = _check_bundle(bundle, release)
+    weights = bundle / layout.WEIGHTS if weights is None else Path(weights)
+    inputs = _inputs(weights, bundle.name, image_size, known.configs["inference.json"]["image_size"])
+    if evaluation is not None:
+        inputs = replace(inputs, measured=_measured(evaluation, inputs.network, inputs.weights_sha256))
     output.parent.mkdir(parents=True, exist_ok=True)  # before the minutes that the test frame takes
     if not os.access(output.parent, os.W_OK):
         raise PermissionError(f"{output.parent} cannot be written to: choose another --output")
     with tempfile.TemporaryDirectory(prefix="cmunet-package-") as temporary:
         folder = Path(temporary)
-        test = _add_test(files, folder, bundle.name, test_frame, network, digest)
-        metadata = release.bundles[bundle.name].metadata
-        files[layout.CARD] = card_text(metadata, sidecar, network, measured, test)
-        files[layout.REQUIREMENTS] = requirements_text(release)
-        files[f"wheels/{wheel_name(release)}"] = build_wheel(release)
+        suffix, frame = plain_picture(_synthesize(folder, inputs.network) if synthetic else test_frame)
+        inputs = replace(inputs, suffix=suffix, origin=layout.ORIGINS[0 if synthetic else 1])
+        files: dict[str, bytes | Path] = {name: bundle / name for name in known.digests}
+        files |= layout.rebuild(inputs, release) | {layout.WEIGHTS: weights, f"test/frame{suffix}": frame}
+        files |= _documents(bundle)
+        for name, source in files.items():
+            path = folder / bundle.name / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open_source(source) as stream, path.open("wb") as file:
+                shutil.copyfileobj(stream, file)
+        mask = segment_frame(folder / bundle.name, folder / bundle.name / f"test/frame{suffix}", folder / "run")
+        marked = mask_pixels(mask)
+        if marked.all() or not marked.any():
+            logger.warning(
+                "the expected mask marks %d of %d pixels, and tests little: another frame?", marked.sum(), marked.size
+            )
+        files[f"test/mask{suffix}"] = plain_picture(mask)[1]
         if wheels:
             files |= {f"wheels/{path.name}": path for path in _download_wheels(folder / "wheels", release)}
-        return _write(output, bundle.name, files, signing, folder)
-
-
-# What is asked for ----------------------------------------------------------------------------------------------------
+        files[layout.SUMS] = sums = layout.sums_text({name: digest_of(source) for name, source in files.items()})
+        public = None
+        if signing is not None:
+            files[layout.SIGNATURE] = signature.sign(sums, signing)
+            public = signature.write_public_key(signing, folder / "public.pem")
+        with atomic_path(output) as path:
+            with path.open("wb") as stream:
+                write_archive(stream, {f"{bundle.name}/{name}": source for name, source in files.items()})
+            verdict = verify_package(path, key=public)
+            if not verdict.accepted:
+                found = "; ".join(verdict.findings[:5])
+                raise RuntimeError(f"{output} was not written, `verify` would refuse it: {found}")
+    return replace(verdict, path=output)
 
 
 def _check_options(output: Path, test_frame: object, *, consent: bool, wheels: bool, key: object) -> None:
@@ -120,87 +123,55 @@ def _check_options(output: Path, test_frame: object, *, consent: bool, wheels: b
         )
 
 
-def _check_bundle(folder: Path, release: Release) -> None:
+def _check_bundle(folder: Path, release: Release) -> BundleFiles:
     """The bundle must be that of this release, since `verify` holds the package to it."""
     if not (folder / layout.METADATA).is_file():
         raise FileNotFoundError(f"no bundle at {folder}: there is no {layout.METADATA} in it")
     known = release.bundles.get(folder.name)
     if known is None:
         raise ValueError(f"{folder.name} is not a bundle of this release; there are {', '.join(release.bundles)}")
-    own: dict[str, Any] = {path.name: path.read_bytes() for path in (folder / "configs").glob("*.json")}
-    expected = known.configs | {"metadata.json": known.metadata}
-    changed = sorted(own.keys() ^ expected.keys())
-    changed += [name for name in sorted(own.keys() & expected.keys()) if not _same(own[name], expected[name])]
-    if not changed:
-        changed = [name for name, digest in known.digests.items() if _digest(folder / name) != digest]
+    own, expected = (
+        {"metadata.json": files.metadata} | files.configs | files.digests for files in (BundleFiles.read(folder), known)
+    )
+    changed = sorted(name for name in own.keys() | expected.keys() if own.get(name) != expected.get(name))
     if changed:
         raise ValueError(
             f"{folder} is not the bundle of this release ({', '.join(changed)} differs), and `verify` would refuse it. "
-            f"Settings that are not {' and '.join(('channels', 'image_size'))} are given when it is run; in a checkout "
-            f"whose configs have changed, run: {REGENERATE}"
+            "Settings that are not channels and image_size are given when it is run; in a checkout whose configs have "
+            f"changed, run: {REGENERATE}"
         )
+    return known
 
 
-def _same(content: bytes, expected: Any) -> bool:
+def _inputs(weights: Path, bundle: str, asked: Sequence[int] | None, default: list[int]) -> Inputs:
+    """What the weights and their sidecar say; (H, W) is of the sidecar, else as asked for, else the bundle's."""
+    if not weights.is_file():
+        raise FileNotFoundError(f"no weights at {weights}: name them by --weights FILE.safetensors")
+    if weights.suffix != ".safetensors":
+        raise ValueError(f"{weights}: weights must be .safetensors; `python -m cmunet_monai convert` makes them")
+    beside = weights.with_suffix(".json")
     try:
-        return json.dumps(read_json(content)) == json.dumps(expected)
-    except Refused:
-        return False
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# Weights --------------------------------------------------------------------------------------------------------------
-
-
-def _read_weights(path: Path) -> tuple[tuple[int, ...], str]:
-    """Channels and SHA-256 of trained weights."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: name them by --weights FILE.safetensors")
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path}: weights must be .safetensors; `python -m cmunet_monai convert` makes them of others")
-    try:
-        with path.open("rb") as file:
-            channels = channels_of(read_header(file, path.stat().st_size))
+        sidecar = read_json(beside.read_bytes()) if beside.is_file() else {}
     except Refused as error:
-        raise ValueError(f"{path}: {error}") from None
-    return channels, _digest(path)
-
-
-def _sidecar(weights: Path, channels: tuple[int, ...], digest: str) -> dict[str, Any]:
-    """What the sidecar beside the weights says; without one, what the weights themselves do."""
-    path = weights.with_suffix(".json")
-    if not path.is_file():
-        architecture = {"in_channels": 1, "out_channels": 2, "channels": list(channels)}
-        return {"architecture": architecture, "parts": PARTS, "sha256": digest}
-    try:
-        sidecar = read_json(path.read_bytes())
-    except Refused as error:
-        raise ValueError(f"{path}: {error}") from None
-    for text in check_sidecar(sidecar, channels, digest):
-        raise ValueError(f"{path}: {text}")
-    return dict(sidecar)
-
-
-def _choose_image_size(
-    asked: Sequence[int] | None, sidecar: Mapping[str, Any], release: Release, bundle: str
-) -> tuple[int, int]:
-    """(H, W), from the sidecar, else as asked for, else as the bundle's inference.json has it."""
+        raise ValueError(f"{beside}: {error}") from None
     stated = sidecar.get("image_size")
-    if stated is not None and asked is not None and list(asked) != list(stated):
+    if stated is not None and asked is not None and list(asked) != stated:
         raise ValueError(f"--image-size is {list(asked)}, but the weights were trained at {stated} (their sidecar)")
-    config = release.bundles[bundle].configs["inference.json"]["image_size"]
-    chosen = next(size for size in (stated, asked, config) if size is not None)
+    size = stated if stated is not None else default if asked is None else list(asked)
+    with weights.open("rb") as file:
+        head = file.read(8 + MAX_HEADER)
     try:
-        return image_size_of(list(chosen))
+        network = checked_network(read_channels(head, weights.stat().st_size), size)
     except Refused as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"{weights}: {error}") from None
+    inputs = Inputs(bundle, network, digest_of(weights), sidecar, {}, ".png", layout.ORIGINS[0], runtime())
+    for name, fact in inputs.facts().items():
+        if name in sidecar and sidecar[name] != fact:
+            raise ValueError(f"{beside}: `{name}` is {sidecar[name]}, where the weights beside it have {fact}")
+    return inputs
 
 
-def _measured(evaluation: str | os.PathLike[str], network: Network, digest: str) -> dict[str, Any]:
+def _measured(evaluation: str | os.PathLike[str], network: Network, digest: str) -> Mapping[str, Any]:
     """Means of the metrics in `summary.json`, and on how many images of which list."""
     path = Path(evaluation)
     path = path / "summary.json" if path.is_dir() else path
@@ -212,60 +183,22 @@ def _measured(evaluation: str | os.PathLike[str], network: Network, digest: str)
     except (Refused, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not the summary.json of an evaluation: {error}") from None
     size = summary.get("image_size")
-    if size is not None and list(size) != list(network.image_size):
+    if size is not None and size != list(network.image_size):
         raise ValueError(
             f"{path} is of images of {size}, and the package has {list(network.image_size)} (--image-size)"
         )
     evaluated = Path(str(summary.get("weights")))
-    if evaluated.is_file() and _digest(evaluated) != digest:
+    if evaluated.is_file() and digest_of(evaluated) != digest:
         raise ValueError(f"{path} is of other weights: those at {evaluated} have another SHA-256")
     rounded = {name: value if value is None else float(f"{value:.6g}") for name, value in means.items()}
     return facts | rounded | failures
 
 
-# Files ----------------------------------------------------------------------------------------------------------------
-
-
-def _bundle_files(
-    bundle: Path, release: Release, network: Network, measured: Mapping[str, Any]
-) -> dict[str, bytes | Path]:
-    known = release.bundles[bundle.name]
-    files: dict[str, bytes | Path] = {f"configs/{name}": text for name, text in config_texts(known, network).items()}
-    files[layout.METADATA] = metadata_text(known, network, measured)
-    files |= {name: bundle / name for name in known.digests}
-    documents = (path for path in (bundle / "docs").rglob("*") if path.is_file())
-    names = {path.relative_to(bundle).as_posix(): path for path in documents}
-    return files | {name: path for name, path in names.items() if layout.is_document(name)}
-
-
-def _add_test(
-    files: dict[str, bytes | Path], folder: Path, bundle: str, test_frame: object, network: Network, digest: str
-) -> dict[str, Any]:
-    """Add frame, expected mask and record to `files`; return the record."""
-    synthetic = test_frame == "synthetic"
-    suffix, content = plain_picture(_synthesize(folder, network) if synthetic else Path(str(test_frame)))
-    staged = folder / bundle
-    for name, source in files.items():
-        path = staged / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(source) if isinstance(source, bytes) else shutil.copyfile(source, path)
-    frame = folder / f"frame{suffix}"
-    frame.write_bytes(content)
-    written = segment_frame(staged, frame, folder / "run")
-    marked, all_pixels = marked_pixels(written)
-    if marked in (0, all_pixels):
-        logger.warning("the expected mask marks %d of %d pixels, and tests little: another frame?", marked, all_pixels)
-    _, mask = plain_picture(written)
-    record = {
-        "frame": f"test/frame{suffix}",
-        "mask": f"test/mask{suffix}",
-        "origin": ORIGINS[0 if synthetic else 1],
-        "weights_sha256": digest,
-        "dice_tolerance": DICE_TOLERANCE,
-        "runtime": runtime(),
-    }
-    files |= {str(record["frame"]): content, str(record["mask"]): mask, layout.RECORD: json_text(record)}
-    return record
+def _documents(bundle: Path) -> dict[str, bytes | Path]:
+    """The documents of a bundle; pictures without their texts."""
+    paths = {path.relative_to(bundle).as_posix(): path for path in (bundle / "docs").rglob("*") if path.is_file()}
+    kept = {name: path for name, path in paths.items() if layout.DOCUMENT.fullmatch(name) and name != layout.CARD}
+    return {name: plain_picture(path)[1] if path.suffix == ".png" else path for name, path in kept.items()}
 
 
 def _synthesize(folder: Path, network: Network) -> Path:
@@ -291,26 +224,3 @@ def _download_wheels(folder: Path, release: Release) -> list[Path]:
         "downloading wheels (pip's own settings choose the index, such as PIP_INDEX_URL for torch without CUDA)",
     )
     return sorted(folder.glob("*.whl"))
-
-
-def _write(
-    output: Path, bundle: str, files: dict[str, bytes | Path], signing: "Ed25519PrivateKey | None", folder: Path
-) -> Verdict:
-    digests = {
-        name: hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else _digest(source)
-        for name, source in files.items()
-    }
-    files[layout.SUMS] = sums = layout.sums_text(digests)
-    public = None
-    if signing is not None:
-        files[layout.SIGNATURE] = signature.sign(sums, signing)
-        public = signature.write_public_key(signing, folder / "public.pem")
-    with atomic_path(output) as temporary:
-        with temporary.open("wb") as stream:
-            write_archive(stream, {f"{bundle}/{name}": source for name, source in files.items()})
-        verdict = verify_package(temporary, key=public)
-        if not verdict.accepted:
-            raise RuntimeError(
-                f"{output} was not written, `verify` would refuse it: " + "; ".join(verdict.findings[:5])
-            )
-    return replace(verdict, path=output)

@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         help="add the wheels of all that is needed, for a machine without a network, of this system and Python; "
         "needs --sign",
     )
-    parser.add_argument("--sign", metavar="KEY.pem", help="private Ed25519 key to sign with")
+    parser.add_argument("--sign", dest="key", metavar="KEY.pem", help="private Ed25519 key to sign with")
     parser.add_argument(
         "--new-key",
         metavar="KEY.pem",
@@ -75,26 +75,15 @@ def main(argv: Sequence[str]) -> int:
     from cmunet_monai.handover.package import build_package  # imports what signing and judging need
     from cmunet_monai.handover.signature import new_key
 
-    if arguments.new_key is not None:
-        public = new_key(arguments.new_key)
-        print(f"{arguments.new_key}: private key, without a passphrase, for you alone")
+    pair = vars(arguments).pop("new_key")
+    if pair is not None:
+        public = new_key(pair)
+        print(f"{pair}: private key, without a passphrase, for you alone")
         print(f"{public}: public key, for whoever verifies")
         return 0
     if arguments.bundle is None or arguments.output is None:
         parser.error("BUNDLE and --output are needed")
-    verdict = build_package(
-        arguments.bundle,
-        arguments.output,
-        weights=arguments.weights,
-        image_size=arguments.image_size,
-        evaluation=arguments.evaluation,
-        test_frame=arguments.test_frame,
-        consent=arguments.consent,
-        wheels=arguments.wheels,
-        key=arguments.sign,
-    )
-    network = verdict.facts["network"]
+    verdict = build_package(**vars(arguments))
     print(f"{verdict.path}: {len(verdict.digests)} files, {'signed' if verdict.signed else 'not signed'}")
-    print(f"network: channels {list(network.channels)}, image_size {list(network.image_size)}")
-    print(f"SHA-256: {verdict.sha256}")
+    print(verdict)
     return 0

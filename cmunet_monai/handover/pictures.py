@@ -1,32 +1,24 @@
-"""Frames and masks of a package, PNG or NIfTI: pixels and geometry without any text, and a bounded size.
+"""Pictures of a package, PNG or NIfTI: pixels and geometry without any text, and a bounded size.
 
 Texts in a picture's file may name a patient, and its decoders are where a crafted file would strike: of a PNG the
-chunks that make the picture are kept, of a NIfTI file the numbers.
+chunks that make the picture are kept, of a NIfTI file the numbers. What is made once more of the result is the same.
 """
 
-import math
+import io
 import os
 import struct
-import zlib
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 
 from cmunet_monai.handover.refused import Refused
 
 MAX_SIDE = 4096
-MAX_BYTES = MAX_SIDE**2 * 8 + 352
-MAX_CHUNKS = 20_000
-_PNG = b"\x89PNG\r\n\x1a\n"
-_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-_NIFTI_HEADER, _NIFTI_DATA = 348, 352
-# NIfTI codes of numbers -> bytes: uint8, int16, int32, float32, float64, int8, uint16, uint32
-_NIFTI_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4}
-# Offset and length of the header's texts: data_type, db_name, descrip, aux_file, intent_name
-_NIFTI_TEXTS = ((4, 10), (14, 18), (148, 80), (228, 24), (328, 16))
+MAX_BYTES = MAX_SIDE**2 * 8 + 2**20
+_SIDES = {".png": slice(16, 24), ".nii": slice(40, 56)}  # where a file says its width and height
 
 
 def plain_picture(path: str | os.PathLike[str]) -> tuple[str, bytes]:
-    """A frame for a package, with its pixels as they are.
+    """A picture for a package, with its pixels as they are; those of a PNG are not decoded.
 
     Returns:
         its ending (`.png`, `.nii`) and the file's content.
@@ -37,71 +29,37 @@ def plain_picture(path: str | os.PathLike[str]) -> tuple[str, bytes]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no frame at {path}")
-    suffix = ".png" if path.suffix.lower() == ".png" else ".nii"
-    if suffix == ".nii" and not path.name.lower().endswith((".nii", ".nii.gz")):
-        raise ValueError(f"{path}: a test frame must be .png, .nii or .nii.gz (`data_prep dicom` makes it of DICOM)")
     try:
-        if suffix == ".png":
-            kept = (_chunk(kind, body) for kind, body in _png_chunks(path.read_bytes()) if kind in _CRITICAL)
-            content = _PNG + b"".join(kept)
-        else:
-            content = _plain_nifti(path)
-        check_picture(content, suffix)
-    except Refused as error:
+        if path.suffix.lower() == ".png":
+            return ".png", _plain_png(path.read_bytes())
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            return ".nii", _plain_nifti(path)
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return suffix, content
+    raise ValueError(f"{path}: a test frame must be .png, .nii or .nii.gz (`data_prep dicom` makes it of DICOM)")
 
 
-def check_picture(content: bytes, suffix: str) -> tuple[int, int]:
-    """(W, H) of a frame or mask as `plain_picture` makes it; nothing is decoded.
+def check_picture(content: bytes, suffix: str) -> bytes:
+    """Hold a picture to what `plain_picture` makes of it; return the bytes that say its size.
 
     Raises:
-        Refused: for a damaged file, one with texts or other things in it, or one of too many pixels.
+        Refused: if it cannot be read, is too large, or has more in it than the picture.
     """
-    size = _check_png(content) if suffix == ".png" else _check_nifti(content)
-    if not all(1 <= side <= MAX_SIDE for side in size):
-        raise Refused(f"a picture of {size[0]} x {size[1]} pixels, where 1 to {MAX_SIDE} are allowed")
-    return size
+    with tempfile.TemporaryDirectory(prefix="cmunet-picture-") as folder:
+        path = Path(folder) / f"picture{suffix}"
+        path.write_bytes(content)
+        try:
+            plain = plain_picture(path)[1]
+        except ValueError as error:
+            raise Refused(str(error).removeprefix(f"{path}: ")) from None
+    if plain != content:
+        raise Refused("more in it than the picture: texts, other chunks, bytes at its end")
+    return content[_SIDES[suffix]]
 
 
-# PNG ------------------------------------------------------------------------------------------------------------------
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    if not content.startswith(_PNG):
-        raise Refused("not a PNG file")
-    place, kind, count = len(_PNG), b"", 0
-    while kind != b"IEND":
-        count += 1
-        if count > MAX_CHUNKS:
-            raise Refused(f"a PNG file of more than {MAX_CHUNKS} chunks")
-        if len(content) < place + 12:
-            raise Refused("a PNG file that is cut off")
-        (length,) = struct.unpack_from(">I", content, place)
-        kind, body = content[place + 4 : place + 8], content[place + 8 : place + 8 + length]
-        if content[place + 8 + length : place + 12 + length] != struct.pack(">I", zlib.crc32(kind + body)):
-            raise Refused("a PNG file that is damaged or cut off")
-        yield kind, body
-        place += 12 + length
-    if place != len(content):
-        raise Refused(f"{len(content) - place} bytes follow the end of the PNG picture")
-
-
-def _check_png(content: bytes) -> tuple[int, int]:
-    chunks = list(_png_chunks(content))
-    kinds = [kind for kind, _ in chunks]
-    foreign = set(kinds) - set(_CRITICAL)
-    if foreign or kinds[0] != b"IHDR" or kinds.count(b"IHDR") != 1 or len(chunks[0][1]) != 13:
-        raise Refused("a PNG file with more in it than the picture (texts, profiles, animation), or in another order")
-    width, height = struct.unpack_from(">II", chunks[0][1])
-    return width, height
-
-
-# NIfTI ----------------------------------------------------------------------------------------------------------------
+def _check_sides(*sides: int) -> None:
+    if not 0 < min(sides) <= max(sides) <= MAX_SIDE or max(sides[2:], default=1) > 1:
+        raise Refused(f"a picture of {' x '.join(map(str, sides))} pixels, where 1 to {MAX_SIDE} a side are allowed")
 
 
 def _plain_nifti(path: Path) -> bytes:
@@ -109,27 +67,33 @@ def _plain_nifti(path: Path) -> bytes:
 
     from cmunet_monai.files.nifti import read_nifti, with_geometry_of
 
+    source = read_nifti(path, max_values=MAX_SIDE**2)
+    _check_sides(*source.shape)
+    return bytes(with_geometry_of(source, np.asarray(source.dataobj)).to_bytes())
+
+
+def _plain_png(content: bytes) -> bytes:
+    from PIL.PngImagePlugin import ChunkStream, putchunk
+
+    if content[:8] != b"\x89PNG\r\n\x1a\n":
+        raise Refused("not a PNG file")
+    parts = {kind: bytearray() for kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND")}
+    stream, kind = io.BytesIO(content[8:]), b""
+    chunks = ChunkStream(stream)
     try:
-        source = read_nifti(path, max_values=MAX_SIDE**2)
-        return bytes(with_geometry_of(source, np.asarray(source.dataobj)).to_bytes())
-    except ValueError as error:
-        raise Refused(f"cannot be read as NIfTI: {error}") from error
-
-
-def _check_nifti(content: bytes) -> tuple[int, int]:
-    head = content[:_NIFTI_DATA]
-    if len(head) < _NIFTI_DATA or head[:4] != struct.pack("<i", _NIFTI_HEADER) or head[344:348] != b"n+1\0":
-        raise Refused("not a NIfTI-1 file of one part")
-    dimensions = struct.unpack_from("<8h", head, 40)
-    (code,) = struct.unpack_from("<h", head, 70)
-    (start,) = struct.unpack_from("<f", head, 108)
-    if any(head[first : first + length].strip(b"\0") for first, length in _NIFTI_TEXTS):
-        raise Refused("a NIfTI file with texts in its header")
-    if start != _NIFTI_DATA or head[_NIFTI_HEADER:] != bytes(4):
-        raise Refused("a NIfTI file with an extension")
-    sides = dimensions[1 : 1 + dimensions[0]] if 2 <= dimensions[0] <= 7 else ()
-    if not sides or min(sides) < 1 or any(side != 1 for side in sides[2:]) or code not in _NIFTI_BYTES:
-        raise Refused("a NIfTI file that is not one frame of whole or real numbers")
-    if len(content) != _NIFTI_DATA + math.prod(sides) * _NIFTI_BYTES[code]:
-        raise Refused("a NIfTI file whose size is not that of its pixels")
-    return sides[0], sides[1]
+        while kind != b"IEND":
+            kind, _, length = chunks.read()
+            body = stream.read(length)
+            chunks.crc(kind, body)
+            parts.get(kind, bytearray()).extend(body)
+    except (SyntaxError, struct.error):
+        raise Refused("a PNG file that is damaged or cut off") from None
+    if len(parts[b"IHDR"]) != 13 or not parts[b"IDAT"]:
+        raise Refused("a PNG file without a picture, or with several")
+    _check_sides(*struct.unpack_from(">II", parts[b"IHDR"]))
+    plain = io.BytesIO()
+    plain.write(content[:8])
+    for kind in parts:
+        if parts[kind] or kind == b"IEND":
+            putchunk(plain, kind, bytes(parts[kind]))
+    return plain.getvalue()

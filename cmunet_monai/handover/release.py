@@ -1,7 +1,9 @@
 """What this release hands over: its configs, what its wheel asks for. From `release.json`, never from a zip."""
 
 import functools
+import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,57 +13,46 @@ import cmunet_monai
 FILE = Path(__file__).with_name("release.json")
 REGENERATE = "python -m cmunet_monai.handover.write_release bundles/coronary_xa_segmentation"
 _SUFFIXES = (".py", ".jinja", ".json")
+UNCHANGED = ("LICENSE", "configs/logging.conf")
 
 
 @dataclass(frozen=True)
 class BundleFiles:
-    """The files of one bundle that a program reads.
+    """The files of one bundle that a program reads."""
 
-    Attributes:
-        configs: name -> parsed content of every config but the metadata.
-        metadata: content of metadata.json.
-        digests: path in the bundle -> SHA-256 of what a package holds unchanged (licence, configuration of the log).
-    """
-
-    configs: dict[str, dict[str, Any]]
     metadata: dict[str, Any]
-    digests: dict[str, str]
+    configs: dict[str, dict[str, Any]]  # name -> content of every config but the metadata
+    digests: dict[str, str]  # path -> SHA-256 of what a package holds unchanged: UNCHANGED
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike[str]) -> "BundleFiles":
+        """Those of a bundle's folder; FileNotFoundError where one is missing."""
+        paths = sorted((Path(folder) / "configs").glob("*.json"))
+        configs = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+        digests = {name: hashlib.sha256((Path(folder) / name).read_bytes()).hexdigest() for name in UNCHANGED}
+        return cls(configs.pop("metadata.json"), configs, digests)
 
 
 @dataclass(frozen=True)
 class Release:
-    """This release of `cmunet_monai`.
-
-    Attributes:
-        version: of the package.
-        requires_python: as `setup.cfg` says.
-        requires: what it needs, as requirements; for extras with their marker.
-        extras: names of the extras.
-        tested: package -> the one version that the tests run with.
-        bundles: name -> its files.
-    """
+    """This release of `cmunet_monai`."""
 
     version: str
     requires_python: str
-    requires: tuple[str, ...]
+    requires: tuple[str, ...]  # requirements; those of extras with their marker
     extras: tuple[str, ...]
-    tested: dict[str, str]
+    tested: dict[str, str]  # package -> the one version that the tests run with
     bundles: dict[str, BundleFiles]
 
 
 @functools.cache
 def this_release() -> Release:
-    """The release that runs.
-
-    Raises:
-        FileNotFoundError: where the package was installed without its data file.
-    """
+    """The release that runs; FileNotFoundError where the package was installed without its data file."""
     if not FILE.is_file():
         raise FileNotFoundError(f"{FILE.name} is missing beside {__name__}; in a checkout, run: {REGENERATE}")
     content = json.loads(FILE.read_text(encoding="utf-8"))
-    bundles = {name: BundleFiles(**files) for name, files in content.pop("bundles").items()}
-    requires, extras = tuple(content.pop("requires")), tuple(content.pop("extras"))
-    return Release(**content, requires=requires, extras=extras, bundles=bundles)
+    content["bundles"] = {name: BundleFiles(**files) for name, files in content["bundles"].items()}
+    return Release(**content)
 
 
 def installed_files() -> dict[str, bytes]:

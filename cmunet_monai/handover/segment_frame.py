@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -17,29 +18,29 @@ MEMORY_BYTES = 8 * 2**30
 # as `python -m`, with a bound on what it may take for itself; Windows has none
 _BOUNDED = """
 import runpy, sys
-limit, module = sys.argv[1:3]
+limit, module = int(sys.argv[1]), sys.argv[2]
 del sys.argv[1:3]
 try:
     import resource
 except ImportError:
     pass
 else:
-    least = [int(limit), *(limit for limit in resource.getrlimit(resource.RLIMIT_DATA) if limit > 0)]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(least), min(least)))
+    least = min([limit, *(limit for limit in resource.getrlimit(resource.RLIMIT_DATA) if limit > 0)])
+    resource.setrlimit(resource.RLIMIT_DATA, (least, least))
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 # What decides the pixels of a mask, beside the processor
 _PACKAGES = ("monai", "nibabel", "numpy", "opencv-python-headless", "pillow", "scikit-image", "scipy", "torch")
+RUNTIME = ("python", *_PACKAGES, "processor")
 
 
 def runtime() -> dict[str, str]:
     """What a mask depends on beside frame, weights and code: two equal ones give the same mask, pixel by pixel."""
     import torch
 
-    facts = {name: version(name) for name in _PACKAGES}
     python = ".".join(platform.python_version_tuple()[:2])
     processor = f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    return {"python": python, **facts, "processor": processor}
+    return dict(zip(RUNTIME, (python, *map(version, _PACKAGES), processor), strict=True))
 
 
 def segment_frame(bundle: Path, frame: Path, folder: Path) -> Path:
@@ -56,7 +57,7 @@ def segment_frame(bundle: Path, frame: Path, folder: Path) -> Path:
     """
     frames, results = folder / "frames", folder / "results"
     frames.mkdir(parents=True)
-    (frames / frame.name).write_bytes(frame.read_bytes())
+    shutil.copyfile(frame, frames / frame.name)
     options = {
         "bundle_root": bundle,
         "dataset_dir": frames,
@@ -92,32 +93,12 @@ def run_module(words: list[str], folder: Path, what: str) -> None:
     if done.returncode:
         # of a chain of exceptions the first says what was wrong
         said = (done.stderr or done.stdout).split("\nThe above exception was the direct cause")[0]
-        lines = said.strip().splitlines()
-        raise RuntimeError(
-            f"{what} failed (`python -m {words[0]}`, exit code {done.returncode}): " + "\n".join(lines[-12:])
-        )
+        end = "\n".join(said.strip().splitlines()[-12:])
+        raise RuntimeError(f"{what} failed (`python -m {words[0]}`, exit code {done.returncode}): {end}")
 
 
-def dice_of(mask: Path, other: Path) -> tuple[float, int]:
-    """Dice of two masks of one size and format, 1 where both are empty, and in how many pixels they differ.
-
-    Raises:
-        ValueError: if their sizes differ.
-    """
-    first, second = _pixels(mask), _pixels(other)
-    if first.shape != second.shape:
-        raise ValueError(f"masks of {first.shape} and {second.shape} pixels cannot be compared")
-    together = int(first.sum()) + int(second.sum())
-    return (2 * int((first & second).sum()) / together if together else 1.0), int((first ^ second).sum())
-
-
-def marked_pixels(mask: Path) -> tuple[int, int]:
-    """How many pixels of a mask are marked, and how many there are."""
-    pixels = _pixels(mask)
-    return int(pixels.sum()), pixels.size
-
-
-def _pixels(path: Path) -> np.ndarray:
+def mask_pixels(path: Path) -> np.ndarray:
+    """Which pixels a mask marks, (W, H) bool."""
     from cmunet_monai.transforms import FrameReader
 
     array, _ = FrameReader().get_data((str(path),))

@@ -1,69 +1,61 @@
-"""JSON that every parser reads alike, and none chokes on."""
+"""JSON that every parser reads alike, and none chokes on; and where a text differs from what it should be."""
 
 import json
 import re
-from collections import Counter
+from itertools import accumulate, zip_longest
 from typing import Any
 
 from cmunet_monai.handover.refused import Refused, quoted
 
 MAX_BYTES = 2**20
-MAX_DEPTH = 40
-# A string (to the end of the text where it is not closed), or a bracket outside one; possessive, so that time is linear
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+MAX_DEPTH = 20
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # possessive, so that time is linear
+_NUMBERS = re.compile(r"\[\n +(-?\d[-+\d.e, \n]*?)\n *\]")  # a list of numbers; texts have no line breaks in JSON
 
 
-def read_json(data: bytes, *, limit: int = MAX_BYTES) -> Any:
-    """Parse `data`.
+def json_text(content: Any) -> bytes:
+    """JSON as a package holds it: indented, lists of numbers on one line; ValueError for NaN and infinities."""
+    text = json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False)
+    return (_NUMBERS.sub(lambda match: "[" + re.sub(r",\s+", ", ", match[1]) + "]", text) + "\n").encode("utf-8")
 
-    Args:
-        data: UTF-8 without a byte order mark.
-        limit: size in bytes above which it is not parsed.
+
+def read_json(data: bytes) -> dict[str, Any]:
+    """Parse a dictionary that `json_text` could write.
+
     Raises:
-        Refused: for more bytes or nesting than allowed, a key that stands twice, NaN and infinities, text that is not
-            Unicode, or anything that is not JSON.
+        Refused: for more bytes or nesting than allowed, NaN and infinities, text that is not Unicode, and anything that
+            is no JSON dictionary. Keys that stand twice are found by who writes the content once more.
     """
-    if len(data) > limit:
-        raise Refused(f"{len(data)} bytes of JSON, more than {limit}")
+    if len(data) > MAX_BYTES:
+        raise Refused(f"{len(data)} bytes of JSON, more than {MAX_BYTES}")
     try:
         text = data.decode("utf-8")
-        _check_depth(text)
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")  # an escape such as \ud800 is half a character
-    except UnicodeError:
-        raise Refused("JSON that is not UTF-8") from None
+        steps = ({"[": 1, "{": 1, "]": -1, "}": -1}.get(character, 0) for character in _STRING.sub("", text))
+        if max(accumulate(steps), default=0) > MAX_DEPTH:
+            raise Refused(f"JSON nested more than {MAX_DEPTH} deep")
+        content = json.loads(text)
+        json_text(content)
     except Refused:
         raise
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and half a character
         raise Refused(f"not JSON: {quoted(str(error))}") from None
-    return value
-
-
-def _check_depth(text: str) -> None:
-    depth = 0
-    for token in _TOKEN.finditer(text):
-        if token[0][0] == '"':
-            continue
-        depth += 1 if token[0] in "[{" else -1
-        if depth > MAX_DEPTH:
-            raise Refused(f"JSON nested more than {MAX_DEPTH} deep")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        counts = Counter(key for key, _ in pairs)
-        twice = next(key for key, count in counts.items() if count > 1)
-        raise Refused(f"key {quoted(twice)} stands twice: which of its values counts depends on the parser")
+    if not isinstance(content, dict):
+        raise Refused(f"must be a dictionary, got {quoted(content)}")
     return content
 
 
-def _no_constant(name: str) -> None:
-    raise Refused(f"{name} is not JSON")
+def difference(got: bytes, expected: bytes) -> str:
+    """The first line in which a text differs from what it should be; of JSON, whatever its layout."""
+    if expected.startswith(b"{"):
+        try:
+            got, expected = (json_text(read_json(text)).replace(b",\n", b"\n") for text in (got, expected))
+        except Refused as error:
+            return str(error)
+    for number, (line, own) in enumerate(zip_longest(got.split(b"\n"), expected.split(b"\n")), 1):
+        if line != own:
+            return f"line {number} is {_shown(line)}, where `package` writes {_shown(own)}"
+    return "the content is right, but not written as `package` writes it"
 
 
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if value in (float("inf"), float("-inf")):
-        raise Refused(f"{quoted(digits)} is too large a number")
-    return value
+def _shown(line: bytes | None) -> str:
+    return "missing" if line is None else quoted(line.decode("utf-8", errors="replace").strip(" "), 300)

@@ -5,12 +5,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import cmunet_monai
-
-if TYPE_CHECKING:
-    from cmunet_monai.handover.verify import Verdict
 
 EXPLANATION = """\
 Run it with a cmunet_monai of the package's version that was obtained separately (by pip or from its repository), never
@@ -18,11 +14,8 @@ with the wheel in the zip, and as `cmunet verify` or `python -P -m cmunet_monai 
 the folder you are in.
 
 Nothing in the zip is run, imported, unpickled or unpacked before all of it was judged. A package is accepted where
-  - it is a zip that can be read in one way only: no compression, symlink, comment, or name that leads elsewhere;
-  - it holds the files of a package and no others, each as SHA256SUMS says;
-  - every config, the metadata, the configuration of the log, requirements.txt and the model card are, byte for byte,
-    what `package` of this release writes for the network of the weights;
-  - the weights are tensors (safetensors) of that network, and nothing else;
+  - it is, byte for byte, the zip that `package` of this release writes of its weights, frame, mask, documents, measured
+    values and what the weights' sidecar says of their origin; each of these is of the form that `package` gives it;
   - the code in its wheel is that of the cmunet_monai that runs here, or the package is signed by the key you give;
     wheels of other packages are accepted under that signature alone;
   - with --key: it is signed by that key.
@@ -34,13 +27,27 @@ exit code: 0 accepted (and the test frame passed, where it was run), 1 refused, 
 """
 
 
+@contextmanager
+def _without_current_folder() -> Iterator[None]:
+    """Import nothing from where the command is called, unless this package itself lies there (a checkout).
+
+    `python -m` looks there first, and a folder `torch` that came out of some zip may lie beside the package. What
+    Python itself imports before this, only `python -P -m` protects.
+    """
+    before = list(sys.path)
+    here = os.path.realpath(os.getcwd())
+    own = os.path.realpath(os.path.join(os.path.dirname(cmunet_monai.__file__ or ""), os.pardir))
+    if own != here:
+        sys.path[:] = [entry for entry in before if os.path.realpath(entry or here) != here]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+@_without_current_folder()
 def main(argv: Sequence[str]) -> int:
     """Judge one package."""
-    with _without_current_folder():
-        return _main(argv)
-
-
-def _main(argv: Sequence[str]) -> int:
     # here, so that none is taken from the current folder
     from cmunet_monai.handover.extract import extract_package, run_test
     from cmunet_monai.handover.verify import verify_package
@@ -63,51 +70,19 @@ def _main(argv: Sequence[str]) -> int:
             print(f"refused: {finding}", file=sys.stderr)
         print(f"{verdict.path}: refused; do not unpack or run it", file=sys.stderr)
         return 1
-    _print_verdict(verdict)
+    unsigned = "it has a signature, which was not checked: give --key" if verdict.has_signature else "it is not signed"
+    how = "accepted, signed by the given key"
+    print(f"{verdict.path}: {how if verdict.signed else f'integrity only ({unsigned}): whose it is was not judged'}")
+    print(verdict)
     if arguments.run_test:
         try:
             test = run_test(verdict)
         except (ValueError, RuntimeError) as error:
             print(f"test frame: failed: {error}", file=sys.stderr)
             return 1
+        print(f"test frame: {'passed' if test.passed else 'failed'}: {test}", file=None if test.passed else sys.stderr)
         if not test.passed:
-            print(f"test frame: failed: {test}", file=sys.stderr)
             return 1
-        print(f"test frame: passed: {test}")
     if arguments.extract is not None:
         print(f"unpacked to {extract_package(verdict, arguments.extract)}")
     return 0
-
-
-@contextmanager
-def _without_current_folder() -> Iterator[None]:
-    """Import nothing from where the command is called, unless this package itself lies there (a checkout).
-
-    `python -m` looks there first, and a folder `torch` that came out of some zip may lie beside the package. What
-    Python itself imports before this, only `python -P -m` protects.
-    """
-    before = list(sys.path)
-    here = os.path.realpath(os.getcwd())
-    own = os.path.realpath(os.path.join(os.path.dirname(cmunet_monai.__file__ or ""), os.pardir))
-    if own != here:
-        sys.path[:] = [entry for entry in before if os.path.realpath(entry or here) != here]
-    try:
-        yield
-    finally:
-        sys.path[:] = before
-
-
-def _print_verdict(verdict: "Verdict") -> None:
-    if verdict.signed:
-        print(f"{verdict.path}: accepted, signed by the given key")
-    else:
-        remark = (
-            "it has a signature, which was not checked: give --key" if verdict.has_signature else "it is not signed"
-        )
-        print(f"{verdict.path}: integrity only ({remark}): whose it is was not judged")
-    print(f"SHA-256: {verdict.sha256}")
-    network = verdict.facts["network"]
-    print(f"network: channels {list(network.channels)}, image_size {list(network.image_size)}")
-    print(f"weights: SHA-256 {verdict.digests['models/model.safetensors']}")
-    for remark in verdict.remarks:
-        print(remark)

@@ -6,22 +6,17 @@ package is held to what stands there, so a change of it is seen in review.
 
 import argparse
 import configparser
-import hashlib
 import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 
 from cmunet_monai.files.atomic import write_text_atomic
-from cmunet_monai.handover.release import FILE
-
-UNCHANGED = ("LICENSE", "configs/logging.conf")
-# For those who change the package; a partner who runs it has no use for them
-_LEFT_OUT_EXTRAS = ("dev",)
+from cmunet_monai.handover.release import FILE, BundleFiles, Release
 
 
 def release_text(bundles: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str]) -> str:
@@ -31,37 +26,23 @@ def release_text(bundles: Sequence[str | os.PathLike[str]], root: str | os.PathL
         FileNotFoundError: where one of the files that it is made of is missing.
     """
     setup = configparser.ConfigParser()
-    with open(Path(root) / "setup.cfg", encoding="utf-8") as file:
-        setup.read_file(file)
+    setup.read_string((Path(root) / "setup.cfg").read_text(encoding="utf-8"))
     options = setup["options"]
-    extras = {
-        name: text for name, text in setup["options.extras_require"].items() if name not in (*_LEFT_OUT_EXTRAS, "")
-    }
-    requires = [Requirement(line) for line in options["install_requires"].splitlines() if line]
+    # `dev` is for those who change the package: a partner who runs it has no use for it
+    extras = {name: text for name, text in setup["options.extras_require"].items() if name != "dev"}
+    needed = [Requirement(line) for line in options["install_requires"].split("\n") if line]
     for name, text in extras.items():
-        for line in filter(None, text.splitlines()):
-            requires.append(Requirement(f"{line}; extra == {name!r}"))
+        needed += [Requirement(f"{line}; extra == {name!r}") for line in text.split("\n") if line]
     pins = (Path(root) / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    content = {
-        "version": setup["metadata"]["version"],
-        "requires_python": options["python_requires"],
-        "requires": [str(requirement) for requirement in requires],
-        "extras": list(extras),
-        "tested": dict(line.split("==") for line in pins if line and not line.startswith("#")),
-        "bundles": {Path(bundle).resolve().name: _bundle(Path(bundle)) for bundle in bundles},
-    }
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-
-
-def _bundle(folder: Path) -> dict[str, Any]:
-    configs = {
-        path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "configs").glob("*.json"))
-    }
-    return {
-        "metadata": configs.pop("metadata.json"),
-        "configs": configs,
-        "digests": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in UNCHANGED},
-    }
+    release = Release(
+        version=setup["metadata"]["version"],
+        requires_python=options["python_requires"],
+        requires=tuple(map(str, needed)),
+        extras=tuple(extras),
+        tested=dict(line.split("==", 1) for line in pins if line and not line.startswith("#")),
+        bundles={Path(bundle).resolve().name: BundleFiles.read(bundle) for bundle in bundles},
+    )
+    return json.dumps(asdict(release), indent=1, ensure_ascii=False) + "\n"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -148,4 +148,5 @@ def test_verifying_a_broken_zip_needs_neither_torch_nor_monai(tmp_path):
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, env=environment)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "refused: not a zip")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("refused: not a zip")

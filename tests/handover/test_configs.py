@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from cmunet_monai.handover.configs import Network, check_extent, config_texts, differences, json_text
+from cmunet_monai.handover.configs import Network, checked_network, config_texts
 from cmunet_monai.handover.refused import Refused
 from cmunet_monai.handover.release import BundleFiles
+from cmunet_monai.handover.strict_json import difference, json_text
 
 SMALL = {"_desc_": "overlay", "channels": [4, 8], "image_size": [32, 32], "batch_size": 2}
 FILES = BundleFiles(
@@ -40,31 +41,30 @@ def test_lists_of_numbers_stand_on_one_line_and_texts_stay():
     assert "        [1, 2],\n        [\n" in text
 
 
-def test_difference_names_the_place_and_what_stands_there():
+def test_difference_names_the_line_and_what_stands_there():
     expected = json_text({"a": {"b": [1, "$x"]}})
     for got, reason in (
-        ({"a": {"b": [1, "$y"]}}, "f: `a#b#1` is '$y', where this release has '$x' (a text with $ in front is run"),
-        ({"a": {"b": [1]}}, "f: `a#b` has 1 items, where this release's has 2"),
-        ({"a": 1}, "f: `a` is 1, where this release has {'b': [1, '$x']}"),
-        ({"a": {"b": [1, "$x"]}, "c": 0}, "f: key 'c' = 0 is not in this release's"),
-        ({}, "f: key `a` is missing"),
+        ({"a": {"b": [1, "$y"]}}, """line 5 is '"$y"', where `package` writes '"$x"'"""),
+        ({"a": {"b": [1]}}, """line 3 is '"b": [1]', where `package` writes '"b": ['"""),
+        ({"a": 1}, """line 2 is '"a": 1', where `package` writes '"a": {'"""),
+        ({"a": {"b": [1, "$x"]}, "c": 0}, """line 8 is '"c": 0', where `package` writes '}'"""),
+        ({}, """line 1 is '{}', where `package` writes '{'"""),
     ):
-        (found,) = differences("f", json_text(got), expected)
-        assert found.startswith(reason)
+        assert difference(json_text(got), expected) == reason
 
 
-def test_differences_beyond_the_first_few_are_counted():
-    found = list(differences("f", json_text({f"k{n}": n for n in range(50)}), json_text({})))
-    assert len(found) == 9
-    assert found[-1] == "f: and 42 more differences from this release's"
+def test_difference_of_other_texts_is_of_their_lines_as_they_stand():
+    assert difference(b"a\nb,\n", b"a\nb\n") == "line 2 is 'b,', where `package` writes 'b'"
+    assert difference(b"a\n", b"a") == "line 2 is '', where `package` writes missing"
+    assert difference(b"a\r\nb", b"a\nb") == "line 1 is 'a\\r', where `package` writes 'a'"
 
 
 def test_text_of_a_package_is_printed_as_plain_ascii_of_limited_length():
     evil = "\x1b[2J\u202e" + "x" * 10_000
-    (found,) = differences("f", json_text({"a": evil}), json_text({"a": ""}))
+    found = difference(json_text({"a": evil}), json_text({"a": ""}))
     assert found.isascii()
     assert found.isprintable()
-    assert len(found) < 300
+    assert len(found) < 500
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_text_of_a_package_is_printed_as_plain_ascii_of_limited_length():
 )
 def test_channels_and_image_size_are_bounded_together(channels, size, good):
     if good:
-        check_extent(Network(channels, size))
+        assert checked_network(channels, list(size)) == Network(channels, size)
     else:
         with pytest.raises(Refused, match="where 268435456 are allowed"):
-            check_extent(Network(channels, size))
+            checked_network(channels, list(size))

@@ -136,6 +136,32 @@ def test_sidecar_says_where_the_weights_come_from(good):
     assert '"epoch": 3' in good.files["docs/MODEL_CARD.md"].decode()
 
 
+def test_sidecar_with_markup_stays_within_its_block_of_the_card(quick, output, tmp_path):
+    """In Markdown a line that begins with three backticks would end the block."""
+    evil = {"note": "```\n<script>", "```": ["```", "\u2028```"]}
+    weights = write_weights(tmp_path / "evil.safetensors", **evil)
+    assert build_package(BUNDLE, output, weights=weights).accepted
+    lines = files_of(output)["docs/MODEL_CARD.md"].decode().splitlines()
+    start, end = (number for number, line in enumerate(lines) if line.lstrip().startswith("```"))
+    assert json.loads("\n".join(lines[start + 1 : end])) == json.loads(files_of(output)["models/model.json"])
+    assert "<script>" not in "\n".join(lines[:start] + lines[end:])
+
+
+def test_pictures_of_documents_lose_their_texts(quick, weights, output, tmp_path):
+    bundle = tmp_path / NAME
+    for path in BUNDLE.rglob("*"):
+        if path.is_file() and not {"results", "models"} & set(path.parts):
+            (bundle / path.relative_to(BUNDLE)).parent.mkdir(parents=True, exist_ok=True)
+            (bundle / path.relative_to(BUNDLE)).write_bytes(path.read_bytes())
+    texts = PngInfo()
+    texts.add_text("Author", "DOE^JANE")
+    Image.new("RGB", (30, 20), (1, 2, 3)).save(bundle / "docs" / "plot.png", pnginfo=texts)
+    build_package(bundle, output, weights=weights)
+    assert b"DOE^JANE" not in output.read_bytes()
+    with Image.open(io.BytesIO(files_of(output)["docs/plot.png"])) as picture:
+        assert (picture.size, picture.getpixel((5, 5))) == ((30, 20), (1, 2, 3))
+
+
 def test_weights_without_a_sidecar_get_one(quick, weights, output):
     weights.with_suffix(".json").unlink()
     build_package(BUNDLE, output, weights=weights)
@@ -319,9 +345,9 @@ def test_weights_that_are_no_trained_model_are_refused(quick, output, tmp_path):
     torch.save(network.state_dict(), tmp_path / "model.pt")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "pretrained.safetensors").read_bytes()[:-1])
     for name, reason in (
-        ("pretrained.safetensors", "head.*: they are no trained segmentation model"),
+        ("pretrained.safetensors", r"trained segmentation UNet.*\['head.bias', 'head.weight'\] missing"),
         ("model.pt", "weights must be .safetensors; .* convert"),
-        ("cut.safetensors", "its tensors take"),
+        ("cut.safetensors", r"head.bias"),
     ):
         with pytest.raises(ValueError, match=rf"{name}: .*{reason}"):
             build_package(BUNDLE, output, weights=tmp_path / name)
@@ -357,8 +383,8 @@ def test_output_that_is_no_zip_is_refused(weights, tmp_path):
 
 
 def test_package_that_verify_would_refuse_is_not_written(quick, weights, output, monkeypatch):
-    monkeypatch.setattr(package_module, "requirements_text", lambda release: b"evil\n")
-    with pytest.raises(RuntimeError, match=r"was not written, `verify` would refuse it: requirements.txt"):
+    monkeypatch.setattr(package_module, "_documents", lambda bundle: {"evil.py": b""})
+    with pytest.raises(RuntimeError, match=r"was not written, `verify` would refuse it: 'evil.py'"):
         build_package(BUNDLE, output, weights=weights)
     assert list(output.parent.iterdir()) == []
 

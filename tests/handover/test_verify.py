@@ -1,5 +1,6 @@
 """Packages made to do harm, each refused with its reason before any of them runs."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -84,36 +85,36 @@ def test_verifying_imports_nothing_from_the_folder_of_the_zip(good, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    "name, reason",
+    "name",
     [
-        ("../evil.py", "`..` leads out of the folder"),
-        (f"{NAME}/../../evil.py", "`..` leads out of the folder"),
-        ("/tmp/evil.py", "an absolute path"),
-        ("C:/evil.py", "an absolute path"),
-        ("C:evil.py", "an absolute path"),
-        ("//server/share/evil", "an absolute path"),
-        (f"{NAME}\\..\\evil.py", "a backslash"),
-        (f"{NAME}/evil\0.md", "hold only these"),
-        (f"{NAME}/evil\n.md", "hold only these"),
-        (f"{NAME}/docs/evil.", "not end in a dot"),
-        (f"{NAME}/docs/evil ", "hold only these"),
-        (f"{NAME}/docs/.hidden.md", "must begin with"),
-        (f"{NAME}//docs/a.md", "must begin with"),
-        (f"{NAME}/./docs/a.md", "must begin with"),
-        (f"{NAME}/docs/-rf.md", "must begin with"),
-        (f"{NAME}/docs/stream.md:evil", "hold only these"),
-        (f"{NAME}/docs/~/a.md", "must begin with"),
-        (f"{NAME}/docs/\u202egnp.md", "must begin with"),
-        (f"{NAME}/docs/caf\u00e9.md", "hold only these"),
-        (f"{NAME}/docs/NUL.md", "a device on Windows"),
-        (f"{NAME}/docs/com1", "a device on Windows"),
-        (f"{NAME}/docs/", "a folder of its own"),
-        (f"{NAME}/" + "a/" * 12 + "a.md", "deeper than"),
-        (f"{NAME}/docs/" + "a" * 300, "longer than"),
-        ("", "must begin with"),
+        "../evil.py",
+        f"{NAME}/../../evil.py",
+        "/tmp/evil.py",
+        "C:/evil.py",
+        "C:evil.py",
+        "//server/share/evil",
+        f"{NAME}\\..\\evil.py",
+        f"{NAME}/evil\0.md",
+        f"{NAME}/evil\n.md",
+        f"{NAME}/docs/evil.",
+        f"{NAME}/docs/evil ",
+        f"{NAME}/docs/.hidden.md",
+        f"{NAME}//docs/a.md",
+        f"{NAME}/./docs/a.md",
+        f"{NAME}/docs/-rf.md",
+        f"{NAME}/docs/stream.md:evil",
+        f"{NAME}/docs/~/a.md",
+        f"{NAME}/docs/\u202egnp.md",
+        f"{NAME}/docs/caf\u00e9.md",
+        f"{NAME}/docs/NUL.md",
+        f"{NAME}/docs/com1",
+        f"{NAME}/docs/",
+        f"{NAME}/" + "a/" * 12 + "a.md",
+        f"{NAME}/docs/" + "a" * 300,
+        "",
     ],
 )
-def test_name_that_means_different_files_to_different_systems_is_refused(bad, name, reason):
+def test_name_that_means_different_files_to_different_systems_is_refused(bad, name):
     raw = name.encode()
     content = b"x"
     crc = zlib.crc32(content)
@@ -121,7 +122,9 @@ def test_name_that_means_different_files_to_different_systems_is_refused(bad, na
     facts = (b"PK\1\2", 3 << 8 | 20, 20, 0, 0, 0, 33, crc, 1, 1, len(raw), 0, 0, 0, 0, 0o100644 << 16, 0)
     central = struct.pack("<4s6H3I5H2I", *facts) + raw
     bad.write_bytes(local + central + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(central), len(local), 0))
-    assert reason in reasons(bad)
+    found, shown = reasons(bad), ascii(raw.decode("ascii", errors="backslashreplace"))
+    assert found.startswith(f"name {shown[:90]}")
+    assert "expected letters, digits and . _ + - in at most 200 characters and 10 folders" in found
 
 
 def test_symlink_is_refused(good, bad):
@@ -132,7 +135,7 @@ def test_symlink_is_refused(good, bad):
 @pytest.mark.parametrize("mode", [stat.S_IFIFO | 0o644, stat.S_IFREG | 0o4755, stat.S_IFDIR | 0o755, 0])
 def test_anything_but_a_plain_file_is_refused(good, bad, mode):
     good.patched(bad, "docs/README.md", external=mode << 16)
-    assert "not a plain file" in reasons(bad)
+    assert "must be that of a plain file of mode 644" in reasons(bad)
 
 
 def test_encrypted_file_is_refused(good, bad):
@@ -144,6 +147,18 @@ def test_sizes_that_lie_are_refused(good, bad):
     assert "compressed" in reasons(good.patched(bad, "docs/README.md", size=size + 1))
     assert "two headers" in reasons(good.patched(bad, "docs/README.md", size=size + 1, packed=size + 1))
     assert "compressed" in reasons(good.patched(bad, "docs/README.md", size=2**32 - 1))
+
+
+def test_sizes_beyond_the_end_of_the_zip_are_refused(bad):
+    """Both headers of each agree, and the third would begin where no zip without zip64 can have it."""
+    body = central = b""
+    for letter in (b"a", b"b", b"c"):
+        raw, size, start = NAME.encode() + b"/docs/" + letter + b".md", 2**32 - 2, len(body)
+        local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 33, 0, size, size, len(raw), 0) + raw
+        facts = (b"PK\1\2", 788, 20, 0, 0, 0, 33, 0, size, size, len(raw), 0, 0, 0, 0, 0o100644 << 16, start)
+        body, central = body + local, central + struct.pack("<4s6H3I5H2I", *facts) + raw
+    bad.write_bytes(body + central + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 3, 3, len(central), len(body), 0))
+    assert f"'{NAME}/docs/a.md': 4294967294 bytes, more than the zip has for it" in reasons(bad)
 
 
 def deflated_zeros(gigabytes):
@@ -189,7 +204,7 @@ def test_bomb_of_10_gb_is_refused_unread(bad, stated, monkeypatch):
     with zipfile.ZipFile(bad) as archive:  # a real one
         assert archive.infolist()[0].file_size == stated
     monkeypatch.setattr(zlib, "decompressobj", None)
-    assert "a package stores its files" in reasons(bad)
+    assert "stored: not compressed" in reasons(bad)
 
 
 def test_bomb_inside_the_wheel_is_refused(good, bad):
@@ -209,14 +224,14 @@ def test_name_that_stands_twice_is_refused(good, bad):
 
 def test_name_that_differs_in_case_alone_is_refused(good, bad):
     append(good.path.read_bytes(), bad, f"{NAME}/configs/Inference.json", b"{}")
-    assert "in case alone" in reasons(bad)
+    assert "in another case" in reasons(bad)
     append(good.path.read_bytes(), bad, f"{NAME}/Configs/evil.json", b"{}")
-    assert "in case alone" in reasons(bad)
+    assert "in another case" in reasons(bad)
 
 
 def test_name_that_is_file_and_folder_is_refused(good, bad):
     append(good.path.read_bytes(), bad, f"{NAME}/LICENSE/evil.md", b"x")
-    assert "a file and a folder at once" in reasons(bad)
+    assert "as a file and a folder at once" in reasons(bad)
 
 
 def append(data, path, name, content):
@@ -241,13 +256,13 @@ def test_data_outside_the_files_are_refused(good, bad):
     data = good.path.read_bytes()
     _, length, start = struct.unpack_from("<HII", data, len(data) - 12)
     for content, reason in (
-        (b"#!/bin/sh\n" + data, "in front of the zip's first file"),
+        (b"#!/bin/sh\n" + data, "not where its end says"),
         (b"PK\3\4" + data, "not where its end says"),
-        (data + b"x", "data follow the zip's end"),
+        (data + b"x", "data follow its end"),
         (data + data, "not where its end says"),
-        (data[:-2] + b"\4\0evil", "data follow the zip's end"),
+        (data[:-2] + b"\4\0evil", "data follow its end"),
         (data[:start] + b"evil" + data[start:-6] + struct.pack("<IH", start + 4, 0), "4 bytes of the zip belong to no"),
-        (data[:-22] + b"evil" + data[-22:-10] + struct.pack("<IIH", length + 4, start, 0), "belong to no file"),
+        (data[:-22] + b"evil" + data[-22:-10] + struct.pack("<IIH", length + 4, start, 0), "is cut off"),
         (data[:-22] + bytes(20) + data[-22:], "not where its end says"),
     ):
         bad.write_bytes(content)
@@ -261,6 +276,44 @@ def test_file_that_is_cut_is_refused(good, bad, share):
     assert "not a zip" in reasons(bad)
 
 
+def test_comment_and_extra_fields_of_a_file_are_refused(good, bad):
+    """In an extra field, another name or size could stand, and a program may go by it."""
+    data = good.path.read_bytes()
+    raw = f"{NAME}/LICENSE".encode()
+    place = data.rindex(raw) - 46
+    size, start = struct.unpack_from("<II", data, len(data) - 10)
+    for offset, field in ((30, struct.pack("<HH4s", 0x7075, 4, b"evil")), (32, b"evil")):
+        header = bytearray(data[place : place + 46])
+        struct.pack_into("<H", header, offset, len(field))
+        end = data[-22:-10] + struct.pack("<IIH", size + len(field), start, 0)
+        bad.write_bytes(data[:place] + header + raw + field + data[place + 46 + len(raw) : -22] + end)
+        with zipfile.ZipFile(bad) as archive:  # other programs read it
+            info = archive.getinfo(f"{NAME}/LICENSE")
+            assert field in (info.extra, info.comment)
+        found = reasons(bad)
+        assert found.startswith(f"'{NAME}/LICENSE': its header in the zip must be that of a plain file")
+        assert "extra field or comment" in found
+
+
+def test_comment_of_the_zip_is_refused(good, bad):
+    bad.write_bytes(good.path.read_bytes())
+    with zipfile.ZipFile(bad, "a") as archive:
+        archive.comment = b"evil"
+    assert "data follow its end (a comment, too)" in reasons(bad)
+
+
+def test_ten_thousand_files_are_refused_by_their_number(bad):
+    raw = b"coronary_xa_segmentation/docs/a.md"
+    local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 33, 0, 0, 0, len(raw), 0) + raw
+    facts = (b"PK\1\2", 788, 20, 0, 0, 0, 33, 0, 0, 0, len(raw), 0, 0, 0, 0, 0o100644 << 16, 0)
+    central = struct.pack("<4s6H3I5H2I", *facts) + raw
+    body, directory = local * 10_000, central * 10_000
+    for number in (10_000, 1000):  # the latter a lie
+        end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, number, number, len(directory), len(body), 0)
+        bad.write_bytes(body + directory + end)
+        assert f"{number} files, where a package has 1 to 1000" in reasons(bad)
+
+
 def test_zip64_is_refused(good, bad):
     data = bytearray(good.path.read_bytes())
     struct.pack_into("<I", data, len(data) - 6, 2**32 - 1)
@@ -268,7 +321,7 @@ def test_zip64_is_refused(good, bad):
     assert "zip64" in reasons(bad)
     with zipfile.ZipFile(bad, "w") as archive, archive.open(f"{NAME}/LICENSE", "w", force_zip64=True) as file:
         file.write(b"x")
-    assert "not a plain file" in reasons(bad)
+    assert "must be that of a plain file of mode 644" in reasons(bad)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a zip at all", b"PK\5\6" + bytes(18), b"\x1f\x8b" + bytes(100)])
@@ -281,7 +334,7 @@ def test_zip_of_ordinary_tools_is_refused(good, bad):
     with zipfile.ZipFile(bad, "w") as archive:
         for name, content in good.files.items():
             archive.writestr(f"{NAME}/{name}", content)
-    assert "not a plain file of mode 644" in reasons(bad)
+    assert "must be that of a plain file of mode 644" in reasons(bad)
 
 
 def test_every_single_changed_byte_is_noticed(good, bad):
@@ -301,23 +354,32 @@ def test_changed_byte_is_refused_by_its_sum(good, bad):
     weights = bytearray(good.files["models/model.safetensors"])
     weights[-1] ^= 1
     changes = {"models/model.safetensors": bytes(weights)}
-    assert "models/model.safetensors: its SHA-256 is" in reasons(good.changed(bad, changes, sums=False))
+    found = reasons(good.changed(bad, changes, sums=False))
+    old, new = (hashlib.sha256(data).hexdigest() for data in (good.files["models/model.safetensors"], weights))
+    assert f"is '{old}  models/model.safetensors', where `package` writes '{new}  models/model.safetensors'" in found
 
 
 def test_file_outside_the_sums_is_refused(good, bad):
-    assert "docs/new.md: not in SHA256SUMS" in reasons(good.changed(bad, {"docs/new.md": b"x"}, sums=False))
+    digest = hashlib.sha256(b"x").hexdigest()
+    found = reasons(good.changed(bad, {"docs/new.md": b"x"}, sums=False))
+    assert f"where `package` writes '{digest}  docs/new.md'" in found
 
 
 def test_sum_of_a_file_that_is_not_there_is_refused(good, bad):
     name = next(name for name in good.files if name.endswith(".csv"))
-    assert f"names '{name}', which is not there" in reasons(good.changed(bad, {name: None}, sums=False))
+    digest = hashlib.sha256(good.files[name]).hexdigest()
+    assert f"is '{digest}  {name}', where `package` writes" in reasons(good.changed(bad, {name: None}, sums=False))
 
 
 def test_a_million_reasons_are_cut_short(good, bad):
     sums = good.files["SHA256SUMS"] + b"".join(b"%064d  n%d\n" % (n, n) for n in range(100_000))
     verdict = verify_package(good.changed(bad, {"SHA256SUMS": sums}, sums=False))
+    assert len(verdict.findings) == 1
+    assert len(verdict.findings[0]) < 1000
+    code = {f"cmunet_monai/{number}.py": b"" for number in range(500)}
+    verdict = verify_package(good.changed(bad, {WHEEL: rewheel(good, code)}))
     assert len(verdict.findings) == 51
-    assert verdict.findings[-1] == "and 99950 more reasons"
+    assert verdict.findings[-1] == "and 450 more reasons"
 
 
 def test_sums_in_another_form_are_refused(good, bad):
@@ -354,7 +416,9 @@ def test_signature_vouches_for_code_and_for_nothing_else(good, bad, canary):
     assert verdict.accepted
     assert "the signature alone vouches" in verdict.remarks[0]
     config = {"configs/inference.json": good.files["configs/inference.json"].replace(b"'cuda'", b"'cpu'")}
-    assert "is run as Python" in reasons(good.changed(bad, config, signed=True), key=good.public)
+    found = reasons(good.changed(bad, config, signed=True), key=good.public)
+    assert found.startswith("configs/inference.json: line")
+    assert "'cpu'" in found.replace("\\", "")
 
 
 # Configs --------------------------------------------------------------------------------------------------------------
@@ -364,14 +428,14 @@ def test_expression_that_runs_a_shell_is_refused(good, bad, canary):
     def change(config):
         config["run"] = ["$" + touch(canary)]
 
-    assert "is run as Python" in reasons(good.config(bad, change))
+    assert '"$__import__(' in reasons(good.config(bad, change))
 
 
 def test_harmful_target_of_an_allowed_package_is_refused(good, bad, canary):
     def change(config):
         config["initialize"][0] = {"_target_": "torch.utils.collect_env.run", "command": f"touch {canary}"}
 
-    assert "`_target_` calls what it names" in reasons(good.config(bad, change))
+    assert '"_target_": "torch.utils.collect_env.run"' in reasons(good.config(bad, change))
 
 
 def edit(*path, value):
@@ -392,77 +456,79 @@ EVIL = "$__import__('os').system('false')"
 @pytest.mark.parametrize(
     "change, reason",
     [
-        (edit("imports", 0, value="$import evil"), "is run as Python"),
-        (edit("imports", 3, value="$import evil"), "has 4 items"),
-        (edit("device", value=EVIL), "is run as Python"),
-        (edit("bundle_root", value=EVIL), "is run as Python"),
-        (edit("bundle_root", value="/tmp"), "`bundle_root` is '/tmp'"),
-        (edit("weights", value="/tmp/evil.pt"), "`weights` is '/tmp/evil.pt'"),
-        (edit("output_dir", value="$@bundle_root + '/../../..'"), "is run as Python"),
-        (edit("channels", value=EVIL), "is run as Python"),
-        (edit("channels", value=["$1", 2]), "is run as Python"),
-        (edit("channels", value="@imports"), "refers to something else"),
-        (edit("channels", value="%configs/evil.json#channels"), "takes in another file"),
-        (edit("channels", value=[True, 8]), "`channels#0` is True"),
-        (edit("channels", value=[4.0, 8]), "`channels#0` is 4.0"),
-        (edit("channels", value=[8, 16]), "`channels#0` is 8"),
+        (edit("imports", 0, value="$import evil"), '"$import evil"'),
+        (edit("imports", 3, value="$import evil"), '"$import evil"'),
+        (edit("device", value=EVIL), '"device": "$__import__('),
+        (edit("bundle_root", value=EVIL), '"bundle_root": "$__import__('),
+        (edit("bundle_root", value="/tmp"), '"bundle_root": "/tmp"'),
+        (edit("weights", value="/tmp/evil.pt"), '"weights": "/tmp/evil.pt"'),
+        (edit("output_dir", value="$@bundle_root + '/../../..'"), '"output_dir": "$@bundle_root + '),
+        (edit("channels", value=EVIL), '"channels": "$__import__('),
+        (edit("channels", value=["$1", 2]), """'"channels": [', where `package` writes '"channels": [4, 8]'"""),
+        (edit("channels", value="@imports"), '"channels": "@imports"'),
+        (edit("channels", value="%configs/evil.json#channels"), '"channels": "%configs/evil.json#channels"'),
+        (edit("channels", value=[True, 8]), """'"channels": [', where `package` writes '"channels": [4, 8]'"""),
+        (edit("channels", value=[4.0, 8]), '"channels": [4.0, 8]'),
+        (edit("channels", value=[8, 16]), '"channels": [8, 16]'),
         (edit("image_size", value=EVIL), "must be two whole numbers"),
         (edit("image_size", value=["$1", 64]), "must be two whole numbers"),
         (edit("image_size", value=[True, 64]), "must be two whole numbers"),
         (edit("image_size", value=[10**9, 10**9]), "must be two whole numbers"),
-        (edit("image_size", value=[64, 128]), "configs/evaluate.json: `image_size#1` is 64"),
-        (edit("network_def", "_target_", value="os.system"), "`_target_` calls"),
-        (edit("network_def", "_target_", value="$" + "__import__('o' + 's').system"), "`_target_` calls"),
-        (edit("network_def", "_target_", value="@device"), "`_target_` calls"),
-        (edit("network_def", "_mode_", value="debug"), "key 'network_def#_mode_' = 'debug'"),
-        (edit("network_def", "_requires_", value=EVIL), "is run as Python"),
-        (edit("network_def", "_disabled_", value=EVIL), "is run as Python"),
-        (edit("network_def", "command", value="touch x"), "key 'network_def#command'"),
-        (edit("evil", value=EVIL), "is run as Python"),
-        (edit("evil", value={"a": [{"_target_": "os.system"}]}), "key 'evil'"),
-        (edit("evil#deep", value=EVIL), "is run as Python"),
-        (edit("network_def#_target_", value="os.system"), "key 'network_def#_target_'"),
-        (edit("network_def::_target_", value="os.system"), "key 'network_def::_target_'"),
-        (edit("+run", value=[EVIL]), "key '+run'"),
-        (edit("_meta_", value={"a": EVIL}), "key '_meta_'"),
-        (edit("finalize", value=[EVIL]), "key 'finalize'"),
-        (edit("initialize", 2, value=EVIL), "has 3 items"),
-        (edit("num_workers", value=True), "`num_workers` is True"),
-        (edit("num_workers", value=1.0), "`num_workers` is 1.0"),
-        (edit("num_workers", value=10**6), "`num_workers` is 1000000"),
-        (edit("amp_dtype", value="@device"), "refers to something else"),
-        (edit("require_xa", value=1), "`require_xa` is 1"),
-        (edit("_desc_", value="For diagnosis."), "`_desc_` is"),
-        (lambda config: config.pop("key"), "key `key` is missing"),
-        (lambda config: config.update(device=config.pop("device")), "in another order"),
+        (edit("image_size", value=[64, 128]), """[64, 64]', where `package` writes '"image_size": [64, 128]'"""),
+        (edit("network_def", "_target_", value="os.system"), '"_target_": "os.system"'),
+        (edit("network_def", "_target_", value="$" + "__import__('o' + 's').system"), '"_target_": "$__import__('),
+        (edit("network_def", "_target_", value="@device"), '"_target_": "@device"'),
+        (edit("network_def", "_mode_", value="debug"), '"_mode_": "debug"'),
+        (edit("network_def", "_requires_", value=EVIL), '"_requires_": "$__import__('),
+        (edit("network_def", "_disabled_", value=EVIL), '"_disabled_": "$__import__('),
+        (edit("network_def", "command", value="touch x"), '"command": "touch x"'),
+        (edit("evil", value=EVIL), '"evil": "$__import__('),
+        (edit("evil", value={"a": [{"_target_": "os.system"}]}), '"evil": {'),
+        (edit("evil#deep", value=EVIL), '"evil#deep": "$__import__('),
+        (edit("network_def#_target_", value="os.system"), '"network_def#_target_": "os.system"'),
+        (edit("network_def::_target_", value="os.system"), '"network_def::_target_": "os.system"'),
+        (edit("+run", value=[EVIL]), '"+run": ['),
+        (edit("_meta_", value={"a": EVIL}), '"_meta_": {'),
+        (edit("finalize", value=[EVIL]), '"finalize": ['),
+        (edit("initialize", 2, value=EVIL), '"$__import__('),
+        (edit("num_workers", value=True), '"num_workers": true'),
+        (edit("num_workers", value=1.0), '"num_workers": 1.0'),
+        (edit("num_workers", value=10**6), '"num_workers": 1000000'),
+        (edit("amp_dtype", value="@device"), '"amp_dtype": "@device"'),
+        (edit("require_xa", value=1), '"require_xa": 1'),
+        (edit("_desc_", value="For diagnosis."), '"_desc_": "For diagnosis."'),
+        (lambda config: config.pop("key"), """where `package` writes '"key": """),
+        (lambda config: config.update(device=config.pop("device")), """where `package` writes '"device": """),
     ],
 )
 def test_config_that_is_not_this_releases_is_refused(good, bad, change, reason):
-    assert reason in reasons(good.config(bad, change))
+    assert reason in reasons(good.config(bad, change)).replace("\\'", "'")
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "multi_gpu_train", "metadata"])
 def test_every_config_is_held_to_the_release(good, bad, name):
-    assert "is run as Python" in reasons(good.config(bad, edit("_desc_", value=EVIL), name=name))
+    found = reasons(good.config(bad, edit("_desc_", value=EVIL), name=name))
+    assert found.startswith(f"configs/{name}.json: line")
+    assert '"_desc_": "$__import__(' in found
 
 
 @pytest.mark.parametrize(
     "content, reason",
     [
         (b"", "not JSON"),
-        (b"\xff\xfe", "not UTF-8"),
+        (b"\xff\xfe", "not JSON"),
         (b"\xef\xbb\xbf{}", "not JSON"),
-        (b'{"run": 1, "run": 2}', "stands twice"),
-        (b'{"run": NaN}', "NaN is not JSON"),
-        (b'{"run": -Infinity}', "-Infinity is not JSON"),
-        (b'{"run": 1e999}', "too large a number"),
+        (b'{"run": 1, "run": 2}', "must be two whole numbers"),
+        (b'{"run": NaN}', "not JSON"),
+        (b'{"run": -Infinity}', "not JSON"),
+        (b'{"run": 1e999}', "not JSON"),
         (b'{"run": ' + b"9" * 5000 + b"}", "not JSON"),
-        (b'{"run": "\\ud800"}', "not UTF-8"),
+        (b'{"run": "\\ud800"}', "not JSON"),
         (b"[" * 100_000, "nested more than"),
         (b'{"a":' * 500 + b"1" + b"}" * 500, "nested more than"),
         (b'"' + b'\\"' * 400_000, "not JSON"),
-        (b"{" + b",".join(b'"%d":1' % (i % 50_000) for i in range(100_000)) + b"}", "stands twice"),
-        (b'{"a": "' + b"x" * 2**20 + b'"}', "more than the 1048576"),
+        (b"{" + b",".join(b'"%d":1' % (i % 50_000) for i in range(100_000)) + b"}", "must be two whole numbers"),
+        (b'{"a": "' + b"x" * 2**20 + b'"}', "more than 1048576"),
         (b"[]", "must be a dictionary"),
         (b"null", "must be a dictionary"),
         (b"{}", "must be two whole numbers"),
@@ -470,6 +536,20 @@ def test_every_config_is_held_to_the_release(good, bad, name):
 )
 def test_json_that_chokes_parsers_is_refused(good, bad, content, reason):
     assert reason in reasons(good.changed(bad, {"configs/inference.json": content}))
+    for name in ("models/model.json", "test/test.json", "configs/metadata.json", "configs/train.json"):
+        assert f"{name}: " in reasons(good.changed(bad, {name: content}))
+
+
+@pytest.mark.parametrize(
+    "name", ["configs/inference.json", "configs/metadata.json", "models/model.json", "test/test.json"]
+)
+def test_key_that_stands_twice_is_refused(good, bad, name):
+    """Which of its values counts depends on the parser; here ours sees nothing wrong."""
+    first = next(iter(json.loads(good.files[name])))
+    content = f'{{"{first}": "$evil",'.encode() + good.files[name][1:]
+    assert f"{name}: the content is right, but not written as `package` writes it" in reasons(
+        good.changed(bad, {name: content})
+    )
 
 
 def test_config_with_other_whitespace_is_refused(good, bad):
@@ -480,17 +560,17 @@ def test_config_with_other_whitespace_is_refused(good, bad):
 @pytest.mark.parametrize(
     "change, reason",
     [
-        (edit("schema", value="http://evil.example/schema.json"), "`schema` is"),
-        (edit("intended_use", value="Diagnosis."), "`intended_use` is"),
-        (edit("required_packages_version", "evil", value="1.0"), "key 'required_packages_version#evil'"),
-        (edit("eval_metrics", "dice", value=EVIL), "`eval_metrics` must be numbers"),
-        (edit("eval_metrics", "dice", value={"_target_": "os.system"}), "`eval_metrics` must be numbers"),
-        (edit("eval_metrics", "$evil", value=1.0), "`eval_metrics` must be numbers"),
-        (edit("eval_metrics", "_target_", value=1.0), "`eval_metrics` must be numbers"),
-        (edit("eval_metrics", value=[EVIL]), "`eval_metrics` must be numbers"),
-        (edit("eval_metrics", value={"dice": True}), "`eval_metrics` must be numbers"),
-        (edit("eval_metrics", value={"dice": 0.9}), "docs/MODEL_CARD.md: not what `package` makes"),
-        (edit("network_data_format", "inputs", "image", "spatial_shape", value=["$1", 1]), "is run as Python"),
+        (edit("schema", value="http://evil.example/schema.json"), '"schema": "http://evil.example/schema.json"'),
+        (edit("intended_use", value="Diagnosis."), '"intended_use": "Diagnosis."'),
+        (edit("required_packages_version", "evil", value="1.0"), '"evil": "1.0"'),
+        (edit("eval_metrics", "dice", value=EVIL), "configs/metadata.json: line"),
+        (edit("eval_metrics", "dice", value={"_target_": "os.system"}), "configs/metadata.json: line"),
+        (edit("eval_metrics", "$evil", value=1.0), "configs/metadata.json: line"),
+        (edit("eval_metrics", "_target_", value=1.0), "configs/metadata.json: line"),
+        (edit("eval_metrics", value=[EVIL]), "configs/metadata.json: line"),
+        (edit("eval_metrics", value={"dice": True}), "configs/metadata.json: line"),
+        (edit("eval_metrics", value={"dice": 0.9}), "docs/MODEL_CARD.md: line"),
+        (edit("network_data_format", "inputs", "image", "spatial_shape", value=["$1", 1]), '"spatial_shape": ['),
     ],
 )
 def test_metadata_that_are_not_this_releases_are_refused(good, bad, change, reason):
@@ -499,7 +579,9 @@ def test_metadata_that_are_not_this_releases_are_refused(good, bad, change, reas
 
 def test_logging_configuration_that_evaluates_is_refused(good, bad, canary):
     content = good.files["configs/logging.conf"].replace(b"(sys.stdout,)", f"({touch(canary)},)".encode())
-    assert "logging.config evaluates" in reasons(good.changed(bad, {"configs/logging.conf": content}))
+    assert "configs/logging.conf: not that of this release" in reasons(
+        good.changed(bad, {"configs/logging.conf": content})
+    )
 
 
 # Files that a package does not hold -----------------------------------------------------------------------------------
@@ -569,14 +651,13 @@ def test_file_outside_the_folder_is_refused(good, bad):
     "name",
     [
         *("LICENSE", "SHA256SUMS", "requirements.txt", "configs/inference.json", "configs/train.json"),
-        *("configs/metadata.json", "configs/logging.conf", "docs/MODEL_CARD.md", "models/model.safetensors"),
+        *("configs/metadata.json", "configs/logging.conf", "docs/MODEL_CARD.md", "docs/README.md"),
+        "models/model.safetensors",
         *("models/model.json", "test/frame.png", "test/mask.png", "test/test.json", WHEEL),
     ],
 )
 def test_package_that_lacks_a_file_is_refused(good, bad, name):
-    assert (
-        "missing" in (found := reasons(good.changed(bad, {name: None}, sums=name != "SHA256SUMS"))) or "0 of" in found
-    )
+    assert f"{name}: missing" in reasons(good.changed(bad, {name: None}, sums=name != "SHA256SUMS"))
 
 
 def test_large_file_is_refused(good, bad):
@@ -588,15 +669,23 @@ def test_too_many_files_are_refused(good, bad):
 
 
 def test_control_characters_in_a_text_are_refused(good, bad):
-    assert "control characters" in reasons(good.changed(bad, {"docs/README.md": b"\x1b]0;evil\x07"}))
+    for content in (b"\x1b]0;evil\x07", "\u202eevil".encode(), b"\xff", b"a\0b"):
+        for name in ("docs/README.md", "docs/results/evil.csv"):
+            assert f"{name}: control characters in a text, or not UTF-8" in reasons(good.changed(bad, {name: content}))
+
+
+def test_picture_of_a_document_with_more_in_it_is_refused(good, bad):
+    more = {"docs/evil.png": png(8, 8, (b"tEXt", b"Name\0Doe"))}
+    assert "docs/evil.png: more in it than the picture" in reasons(good.changed(bad, more))
+    assert "docs/evil.png: not a PNG file" in reasons(good.changed(bad, {"docs/evil.png": b"<script>"}))
 
 
 def test_requirements_that_pip_would_run_are_refused(good, bad):
     own = good.files["requirements.txt"]
-    for more in (b"evil\n", b"--index-url http://evil.example\n", b"-e .\n", b"git+https://evil.example/x\n"):
-        assert "requirements.txt: not that of this release" in reasons(
-            good.changed(bad, {"requirements.txt": own + more})
-        )
+    for more in ("evil", "--index-url http://evil.example", "-e .", "git+https://evil.example/x"):
+        found = reasons(good.changed(bad, {"requirements.txt": own + f"{more}\n".encode()}))
+        assert "requirements.txt: line" in found
+        assert f"is '{more}', where `package` writes ''" in found
 
 
 # Code -----------------------------------------------------------------------------------------------------------------
@@ -684,34 +773,94 @@ def tensor(shape, first, last, dtype="F32"):
 @pytest.mark.parametrize(
     "content, reason",
     [
-        (b"", "shorter than the length"),
+        (b"", "not safetensors, or damaged"),
         (b"\xff" * 100, "a header of 18446744073709551615 bytes"),
         (struct.pack("<Q", 2**40) + b"{}", "a header of 1099511627776 bytes"),
-        (header(b" {}"), "does not begin with"),
-        (header(b"{}"), "0 tensors"),
+        (header(b" {}"), "not the weights of a UNet"),
+        (header(b"{}"), "not the weights of a UNet"),
         (header(b"{"), "not JSON"),
         (header(b"{" * 1000), "nested more than"),
-        (header(b'{"a":1,"a":2}'), "stands twice"),
-        (header({"__metadata__": {"a": 1}}), "`__metadata__` must be texts"),
-        (header({"a": 1}), "must have a dtype"),
-        (header({"a": tensor([1], 0, 4) | {"more": 1}}, bytes(4)), "must have a dtype"),
-        (header({"a": tensor([1], 0, 4, "PICKLE")}, bytes(4)), "must be one of F32, I64"),
-        (header({"a": tensor([1], 0, 4, ["F32"])}, bytes(4)), "must be one of F32, I64"),
-        (header({"a": tensor([-1], 0, 4)}, bytes(4)), "not a list of sizes"),
-        (header({"a": tensor([True], 0, 4)}, bytes(4)), "not a list of sizes"),
-        (header({"a": tensor([1.0], 0, 4)}, bytes(4)), "not a list of sizes"),
-        (header({"a": tensor("1", 0, 4)}, bytes(4)), "not a list of sizes"),
-        (header({"a": tensor([2**39, 2**39], 0, 4)}, bytes(4)), "do not agree"),
-        (header({"a": tensor([1], 4, 0)}, bytes(4)), "do not agree"),
-        (header({"a": tensor([1], 4, 8)}, bytes(8)), "gaps or overlapping"),
-        (header({"a": tensor([1], 0, 4), "b": tensor([1], 0, 4)}, bytes(4)), "gaps or overlapping"),
-        (header({"a": tensor([1], 0, 4)}, bytes(5)), "take 4 bytes, and 5 are there"),
-        (header({"a": tensor([1], 0, 4)}), "take 4 bytes, and 0 are there"),
+        (header(b'{"a":1,"a":2}'), "not the weights of a UNet"),
+        (header({"__metadata__": {"a": 1}}), "not the weights of a UNet"),
+        (header({"a": 1}), "not the weights of a UNet"),
+        (header({"a": tensor([1], 0, 4) | {"more": 1}}, bytes(4)), "not the weights of a UNet"),
+        (header({"a": tensor([1], 0, 4, "PICKLE")}, bytes(4)), "not the weights of a UNet"),
+        (header({"a": tensor([1], 0, 4, ["F32"])}, bytes(4)), "not the weights of a UNet"),
+        (header({"a": tensor([-1], 0, 4)}, bytes(4)), "not the weights of a UNet"),
+        (header({"a": tensor([True], 0, 4)}, bytes(4)), "not the weights of a UNet"),
+        (header({"a": tensor([1.0], 0, 4)}, bytes(4)), "not the weights of a UNet"),
+        (header({"a": tensor("1", 0, 4)}, bytes(4)), "not the weights of a UNet"),
+        (header({"a": tensor([2**39, 2**39], 0, 4)}, bytes(4)), "not the weights of a UNet"),
+        (header({"a": tensor([1], 4, 0)}, bytes(4)), "not the weights of a UNet"),
+        (header({"a": tensor([1], 4, 8)}, bytes(8)), "not the weights of a UNet"),
+        (header({"a": tensor([1], 0, 4), "b": tensor([1], 0, 4)}, bytes(4)), "not the weights of a UNet"),
+        (header({"a": tensor([1], 0, 4)}, bytes(5)), "not the weights of a UNet"),
+        (header({"a": tensor([1], 0, 4)}), "not the weights of a UNet"),
         (header({"a": tensor([1], 0, 4)}, bytes(4)), "not the weights of a UNet"),
     ],
 )
 def test_file_that_is_not_safetensors_is_refused(good, bad, content, reason):
     assert reason in reasons(good.changed(bad, {"models/model.safetensors": content}))
+
+
+def rewritten(good, change):
+    """The weights with another header, in which `change` edited the tensors in place; numbers as they are."""
+    data = good.files["models/model.safetensors"]
+    (length,) = struct.unpack_from("<Q", data)
+    tensors = json.loads(data[8 : 8 + length])
+    change(tensors)
+    text = json.dumps(tensors, separators=(",", ":")).encode()
+    return header(text.ljust(length), data[8 + length :])
+
+
+LAST = "head.weight"  # of the numbers
+
+
+def test_weights_written_again_by_the_tests_are_accepted(good, bad):
+    weights = rewritten(good, lambda tensors: None)
+    assert verify_package(good.changed(bad, {"models/model.safetensors": weights})).accepted
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda tensors: tensors.update(__metadata__={"note": "x"}), "'__metadata__'] beside them"),
+        (lambda tensors: tensors.update(evil=tensor([0], 0, 0)), "'evil'] beside them"),
+        (lambda tensors: tensors.update(evil=tensor([1], 0, 4)), "'evil'] beside them"),
+        (lambda tensors: tensors.pop("head.bias"), "['head.bias'] missing"),
+        (lambda tensors: tensors[LAST].update(more=1), '"more": 1'),
+        (lambda tensors: tensors[LAST].update(dtype="PICKLE"), '"dtype": "PICKLE"'),
+        (lambda tensors: tensors[LAST].update(dtype="I32"), '"dtype": "I32"'),
+        (lambda tensors: tensors[LAST].update(dtype=["F32"]), '"dtype": ['),
+        (lambda tensors: tensors[LAST].update(shape=[2, -4, 1, 1]), '"shape": [2, -4, 1, 1]'),
+        (lambda tensors: tensors[LAST].update(shape=[4, 2, 1, 1]), '"shape": [4, 2, 1, 1]'),
+        (lambda tensors: tensors[LAST].update(shape=[True]), '"shape": ['),
+        (lambda tensors: tensors[LAST].update(data_offsets=[0, 32]), '"data_offsets": [0, 32]'),
+        (lambda tensors: tensors.update({"head.bias": tensors.pop("head.bias")}), "its header is not that of"),
+    ],
+)
+def test_header_that_is_not_that_of_the_network_is_refused(good, bad, change, reason):
+    found = reasons(good.changed(bad, {"models/model.safetensors": rewritten(good, change)}))
+    assert found.startswith("models/model.safetensors: ")
+    assert "UNet of channels [4, 8]" in found
+    assert reason in found
+
+
+def test_bytes_beside_the_tensors_are_refused(good, bad):
+    data = good.files["models/model.safetensors"]
+    (length,) = struct.unpack_from("<Q", data)
+    text, numbers = data[8 : 8 + length], data[8 + length :]
+    first = b'{"decoder.stages.0.1.num_batches_tracked":{"dtype":"I64","shape":[9],"data_offsets":[0,8]},'
+    for content, reason in (
+        (
+            data + b"evil",
+            f"{len(data) + 4} bytes, where the trained segmentation UNet of channels [4, 8] takes {len(data)}",
+        ),
+        (data[:-1], f"{len(data) - 1} bytes, where"),
+        (header(text + b" " * 8, numbers), "not written as `package` writes it"),
+        (header(first + text[1:], numbers), "not written as `package` writes it"),
+    ):
+        assert reason in reasons(good.changed(bad, {"models/model.safetensors": content}))
 
 
 def test_tensors_of_another_network_are_refused(good, bad):
@@ -720,12 +869,10 @@ def test_tensors_of_another_network_are_refused(good, bad):
         change(state)
         return reasons(good.changed(bad, {"models/model.safetensors": save(state)}))
 
-    assert "1 tensors are not of the UNet of channels [4, 8], such as 'evil'" in found(
-        lambda state: state.update(evil=torch.zeros(1))
-    )
-    assert "head.bias: they are no trained segmentation model" in found(lambda state: state.pop("head.bias"))
-    assert "tensor head.bias is" in found(lambda state: state.update({"head.bias": torch.zeros(3)}))
-    assert "must be one of F32, I64" in found(lambda state: state.update({"head.bias": torch.zeros(2).half()}))
+    assert "['evil'] beside them" in found(lambda state: state.update(evil=torch.zeros(1)))
+    assert "['head.bias'] missing" in found(lambda state: state.pop("head.bias"))
+    assert '"shape": [3]' in found(lambda state: state.update({"head.bias": torch.zeros(3)}))
+    assert "its header is not that of" in found(lambda state: state.update({"head.bias": torch.zeros(2).half()}))
     assert "of at most 4096 channels" in found(
         lambda state: state.update({"encoder.stages.0.0.weight": torch.zeros(5000, 1, 3, 3)})
     )
@@ -734,12 +881,17 @@ def test_tensors_of_another_network_are_refused(good, bad):
 @pytest.mark.parametrize(
     "change, reason",
     [
-        (edit("sha256", value="0" * 64), "`sha256` is"),
-        (edit("architecture", "channels", value=[4, 16]), "`architecture` is"),
-        (edit("parts", value=["encoder"]), "`parts` is"),
-        (edit("image_size", value=[32, 32]), "and that of the weights [32, 32]"),
-        (edit("image_size", value="$1"), "must be two whole numbers"),
-        (edit("origin", value="us"), "docs/MODEL_CARD.md: not what `package` makes"),
+        (edit("sha256", value="0" * 64), '"sha256": "000'),
+        (edit("architecture", "channels", value=[4, 16]), '"channels": [4, 16]'),
+        (edit("architecture", "command", value="x"), '"command": "x"'),
+        (edit("parts", value=["encoder"]), "where `package` writes '\"decoder\"'"),
+        (
+            edit("image_size", value=[32, 32]),
+            """'"image_size": [32, 32]', where `package` writes '"image_size": [64, 64]'""",
+        ),
+        (edit("image_size", value="$1"), '"image_size": "$1"'),
+        (edit("origin", value="us"), "docs/MODEL_CARD.md: line"),
+        (edit("$evil", value="<script>"), "docs/MODEL_CARD.md: line"),
     ],
 )
 def test_sidecar_that_is_not_of_these_weights_is_refused(good, bad, change, reason):
@@ -752,6 +904,17 @@ def test_sidecar_that_is_not_of_these_weights_is_refused(good, bad, change, reas
 def test_json_that_is_no_dictionary_is_refused(good, bad, content):
     for name in ("models/model.json", "test/test.json", "configs/metadata.json", "configs/train.json"):
         assert f"{name}: " in reasons(good.changed(bad, {name: content}))
+
+
+@pytest.mark.parametrize(
+    "old, new", [(b"# Coronary", b"# <b>Coronary"), (b"null is unknown", b"[all](http://evil.example)")]
+)
+def test_card_with_other_markup_is_refused(good, bad, old, new):
+    content = good.files["docs/MODEL_CARD.md"].replace(old, new, 1)
+    assert content != good.files["docs/MODEL_CARD.md"]
+    found = reasons(good.changed(bad, {"docs/MODEL_CARD.md": content}))
+    assert found.startswith("docs/MODEL_CARD.md: line")
+    assert new.decode() in found
 
 
 # The test frame -------------------------------------------------------------------------------------------------------
@@ -769,13 +932,19 @@ def test_json_that_is_no_dictionary_is_refused(good, bad, content):
         edit("command", value=EVIL),
         edit("runtime", value=None),
         edit("runtime", "python", value=["x"]),
+        edit("runtime", "evil", value="x"),
+        edit("runtime", "python", value="x" * 101),
+        edit("origin", value=["synthetic"]),
         lambda record: record.pop("runtime"),
     ],
 )
 def test_record_of_the_test_that_says_something_else_is_refused(good, bad, change):
     record = json.loads(good.files["test/test.json"])
     change(record)
-    assert "test/test.json: must say" in reasons(good.changed(bad, {"test/test.json": json.dumps(record).encode()}))
+    content = json.dumps(record, indent=4).encode() + b"\n"
+    found = reasons(good.changed(bad, {"test/test.json": content}))
+    assert "test/test.json: line" in found
+    assert "where `package` writes" in found
 
 
 def png(width, height, *more):
@@ -794,13 +963,17 @@ def png(width, height, *more):
         (b"<script>", "not a PNG"),
         (png(64, 64)[:-5], "cut off"),
         (png(64, 64).replace(b"IDAT", b"IDBT"), "damaged or cut off"),
-        (png(64, 64) + b"PK", "2 bytes follow the end"),
+        (png(64, 64) + b"PK", "more in it than the picture"),
         (png(64, 64, (b"tEXt", b"Name\0Doe")), "more in it than the picture"),
-        (png(64, 64, (b"IHDR", bytes(13))), "more in it than the picture"),
+        (png(64, 64, (b"IHDR", bytes(13))), "or with several"),
         (png(100_000, 100_000), "a picture of 100000 x 100000 pixels"),
         (png(0, 64), "a picture of 0 x 64 pixels"),
-        (png(64, 64, *[(b"IDAT", b"")] * 30_000), "more than 20000 chunks"),
+        (png(64, 64, *[(b"IDAT", b"")] * 30_000), "more in it than the picture"),
         (png(32, 64), "one format and size"),
+        (png(64, 64, (b"zTXt", b"Name\0\0" + zlib.compress(b"Doe"))), "more in it than the picture"),
+        (png(64, 64, (b"eXIf", b"II*\0")), "more in it than the picture"),
+        (png(64, 64, (b"acTL", bytes(8))), "more in it than the picture"),
+        (png(64, 64, (b"evIl", b"x")), "more in it than the picture"),
     ],
 )
 def test_frame_that_is_no_plain_picture_is_refused(good, bad, content, reason):
@@ -809,13 +982,16 @@ def test_frame_that_is_no_plain_picture_is_refused(good, bad, content, reason):
 
 def test_frame_that_is_there_twice_is_refused(good, bad):
     changes = {"test/frame.nii": good.files["test/frame.png"]}
-    assert "2 of them, where one is needed" in reasons(good.changed(bad, changes))
+    found = reasons(good.changed(bad, changes))
+    assert "test/mask.nii: missing" in found
+    assert "test/frame.png: not of this release" in found
 
 
-def test_file_whose_check_is_passed_over_is_refused(good, monkeypatch):
+def test_wheel_in_which_no_difference_is_found_is_refused_all_the_same(good, bad, monkeypatch):
     """Should a later change forget a check, nothing comes through by it."""
-    monkeypatch.setattr("cmunet_monai.handover.verify._Judgement._hold_wheels", lambda judgement: None)
-    assert "was not judged, by a mistake" in reasons(good.path)
+    monkeypatch.setattr("cmunet_monai.handover.verify.check_wheel", lambda *arguments, **options: iter(()))
+    changes = {WHEEL: rewheel(good, {"cmunet_monai/evil.py": b"x"})}
+    assert f"{WHEEL}: not that of this release" in reasons(good.changed(bad, changes))
 
 
 # Mistakes of the user -------------------------------------------------------------------------------------------------
