@@ -11,23 +11,12 @@ def show_id(config_id: str) -> str:
     return config_id.replace(ID_SEP_KEY, "#")
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate most like `word`, by the whole id first and by its last part next; None where nothing is alike."""
-    candidates = list(dict.fromkeys(candidates))
-    found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
-    if found:
-        return found[0]
-    by_last: dict[str, str] = {}
-    for candidate in candidates:
-        by_last.setdefault(candidate.rsplit(ID_SEP_KEY, 1)[-1], candidate)
-    found = difflib.get_close_matches(word.rsplit(ID_SEP_KEY, 1)[-1], by_last, n=1, cutoff=0.6)
-    return by_last[found[0]] if found else None
-
-
 def suggestion(word: str, candidates: Iterable[str]) -> str:
-    """`; did you mean x?`, or nothing."""
-    found = nearest(word, candidates)
-    return f"; did you mean `{show_id(found)}`?" if found else ""
+    """`; did you mean x?` for the candidate most like `word`, in whole or in its last part; or nothing."""
+    names = list(candidates)
+    by_name = {name.rsplit(ID_SEP_KEY, 1)[-1]: name for name in reversed(names)} | {name: name for name in names}
+    found = difflib.get_close_matches(word, by_name, n=1)
+    return f"; did you mean `{show_id(by_name[found[0]])}`?" if found else ""
 
 
 def some(values: Iterable[object], count: int = 5) -> str:
