@@ -13,6 +13,9 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigWorkflow, run, update_kwargs
 from monai.utils import ensure_tuple
 
+from cmunet_monai.check.misread import misread
+from cmunet_monai.check.names import show_id
+
 # What `run` passes on to the workflow besides overrides of the config.
 _SETTINGS = {*inspect.signature(ConfigWorkflow).parameters, "workflow_name"} - {"override"}
 
@@ -25,7 +28,6 @@ class RunArguments:
     overrides: dict[str, Any] = field(default_factory=dict)  # config id -> new value
     settings: dict[str, Any] = field(default_factory=dict)  # the workflow's other arguments, such as `meta_file`
     problems: tuple[str, ...] = ()  # what `run` would drop or misread without a word
-    texts: dict[str, str | None] = field(default_factory=dict)  # the options as they were written
 
 
 def parse_arguments(argv: Sequence[str]) -> RunArguments:
@@ -73,7 +75,8 @@ def parse_arguments(argv: Sequence[str]) -> RunArguments:
         problems.append(f'--config_file A,B is not merged by `run`: write --config_file "{list(files)}"')
     overrides = {name: value for name, value in merged.items() if name not in _SETTINGS}
     settings = {name: value for name, value in merged.items() if name in _SETTINGS}
-    return RunArguments(files, overrides, settings, tuple(problems), texts)
+    misreadings = (misread(show_id(name), value, texts.get(name)) for name, value in overrides.items())
+    return RunArguments(files, overrides, settings, (*problems, *filter(None, misreadings)))
 
 
 def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:

@@ -15,9 +15,9 @@ from monai.utils import OptionalImportError, ensure_tuple
 
 from cmunet_monai.bundle import is_config_text
 from cmunet_monai.check.arguments import RunArguments
-from cmunet_monai.check.misread import misread
 from cmunet_monai.check.names import show_id, some, suggestion
 
+_BY_HABIT = ("bundle_root", "dataset_dir", "output_dir")  # options that commands give, needed or not
 UNKNOWN = object()  # the value of what only a run can make
 # What an expression may call in a check, since it only reads.
 _READING = re.compile(
@@ -82,10 +82,13 @@ class RunConfig:
             for name, content in zip(arguments.config_files, contents, strict=True):
                 for key, value in (content or {}).items():
                     self._set(key, value, f"{name}: `{show_id(key)}`", first=content is contents[0])
-            self.parser[ConfigParser.meta_key] = self._metadata()
+            default = Path(arguments.config_files[0]).parent / "metadata.json"
+            metadata = ensure_tuple(arguments.settings.get("meta_file", str(default) if default.is_file() else ()))
+            self.parser[ConfigParser.meta_key] = {}
+            for name in metadata:
+                self.parser[ConfigParser.meta_key].update(load_file(name, self.problems) or {})
             for key, value in arguments.overrides.items():
                 self._set(key, value, f"--{show_id(key)}")
-                self.problems += filter(None, [misread(show_id(key), value, arguments.texts.get(key))])
             self._resolve_texts()
             items = self.parser.ref_resolver.items
             refs = ReferenceResolver.find_refs_in_config
@@ -98,13 +101,6 @@ class RunConfig:
     def mistake(self, config_id: str, problem: str) -> None:
         """Say what is wrong at an id."""
         self.problems.append(f"`{show_id(config_id)}`: {problem}")
-
-    def _metadata(self) -> dict[str, Any]:
-        default = Path(self.arguments.config_files[0]).parent / "metadata.json"
-        merged: dict[str, Any] = {}
-        for name in ensure_tuple(self.arguments.settings.get("meta_file", str(default) if default.is_file() else ())):
-            merged.update(load_file(str(name), self.problems) or {})
-        return merged
 
     def _set(self, key: str, value: Any, who: str, *, first: bool = False) -> None:
         config_id = ReferenceResolver.normalize_id(key.removeprefix(MERGE_KEY))
@@ -209,25 +205,22 @@ class RunConfig:
         if settings.get("tracking"):
             used.update(DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"])  # type: ignore[arg-type]
         old = [config_id for config_id, _ in self.items() if self._set_by.get(config_id, ("", True))[1]]
-        elsewhere = self._ids_of_other_configs()
+        # an overlay may serve several configs of the bundle, some of which are not part of this run
+        here = {Path(name).resolve() for name in self.arguments.config_files}
+        others = (
+            path for path in Path(self.arguments.config_files[0]).parent.glob("*.json") if path.resolve() not in here
+        )
+        elsewhere = {config_id for path in others for config_id, _ in all_ids(load_file(str(path), []) or {})}
         for config_id, (who, known) in self._set_by.items():
             is_overlay = not who.startswith("--")
             if config_id.startswith("_") or any(_is_in(config_id, name) or _is_in(name, config_id) for name in used):
                 continue
             if not known and not (is_overlay and config_id in elsewhere):
-                top = [f"`{n}`" for n in old if ID_SEP_KEY not in n and not isinstance(self.parser[n], dict)]
+                top = [f"`{n}`" for n in old if re.fullmatch("[^_:][^:]*", n) and not isinstance(self.parser[n], dict)]
                 near = suggestion(config_id, old) or f"; there are {some(top, 30)}"
                 self.problems.append(f"{who}: unknown id, it would be ignored{near}")
-            if known and not is_overlay and config_id != "bundle_root":  # which MONAI's own commands always give
+            if known and not is_overlay and config_id not in _BY_HABIT:
                 self.problems.append(f"{who}: changes nothing, since nothing in these configs uses it")
-
-    def _ids_of_other_configs(self) -> set[str]:
-        """Ids of the bundle's configs that are not part of this run: an overlay may serve several of them."""
-        here = {Path(name).resolve() for name in (*self.arguments.config_files, "metadata.json")}
-        others = [
-            path for path in Path(self.arguments.config_files[0]).parent.glob("*.json") if path.resolve() not in here
-        ]
-        return {config_id for path in others for config_id, _ in all_ids(load_file(str(path), []) or {})}
 
 
 def _is_in(config_id: str, other: str) -> bool:

@@ -12,11 +12,13 @@ def show_id(config_id: str) -> str:
 
 
 def suggestion(word: str, candidates: Iterable[str]) -> str:
-    """`; did you mean x?` for the candidate most like `word`, in whole or in its last part; or nothing."""
+    """`; did you mean x?` for the candidate most like `word`, or whose last part is most like its; or nothing."""
     names = list(candidates)
-    by_name = {name.rsplit(ID_SEP_KEY, 1)[-1]: name for name in reversed(names)} | {name: name for name in names}
-    found = difflib.get_close_matches(word, by_name, n=1)
-    return f"; did you mean `{show_id(by_name[found[0]])}`?" if found else ""
+    for part in (str, lambda name: name.rsplit(ID_SEP_KEY, 1)[-1]):
+        table = {part(name): name for name in reversed(names)}
+        for found in difflib.get_close_matches(part(word), table, n=1):
+            return f"; did you mean `{show_id(table[found])}`?"
+    return ""
 
 
 def some(values: Iterable[object], count: int = 5) -> str:
