@@ -74,7 +74,7 @@ def _what_is_missing(target: str, part: str, locator: ComponentLocator) -> str:
 
 
 def _call_of_expression(config: RunConfig, where: str, statement: ast.stmt) -> list[Call]:
-    """The call that an expression is, if it is one of a function by its name."""
+    """The call that an expression is, if it is one by name; what stands inside it, Python itself names when it runs."""
     call = statement.value if isinstance(statement, ast.Expr) else None
     name = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
     if not isinstance(call, ast.Call) or not re.fullmatch(r"[\w.]+", name):
@@ -85,8 +85,8 @@ def _call_of_expression(config: RunConfig, where: str, statement: ast.stmt) -> l
         near = suggestion(str(error.name), config.parser.globals) or f' (is "$import {error.name}" missing?)'
         config.mistake(where, f"`{error.name}` is not defined{near}")
     except AttributeError as error:
-        near = suggestion(str(error.name), dir(error.obj))
-        config.mistake(where, f"`{name.removesuffix(f'.{error.name}')}` has no `{error.name}`{near}")
+        home, near = getattr(error.obj, "__name__", name), suggestion(str(error.name), dir(error.obj))
+        config.mistake(where, f"`{home}` has no `{error.name}`{near}")
     except OptionalImportError:  # named where it is imported
         function = None
     else:
@@ -110,8 +110,8 @@ def _check_arguments(
         parameters = dict(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # nothing to call, or a built-in that does not say what it takes
         return []
-    if inspect.isclass(function) and issubclass(function, DataLoader):  # hands its **kwargs to torch's class
-        del parameters["kwargs"]
+    is_loader = inspect.isclass(function) and issubclass(function, DataLoader)
+    if is_loader and parameters.pop("kwargs", None):  # which MONAI hands to torch's class
         parameters.update(inspect.signature(torch.utils.data.DataLoader).parameters)
     known = {key: it for key, it in parameters.items() if it.kind not in (it.VAR_POSITIONAL, it.VAR_KEYWORD)}
     in_order = [key for key, it in known.items() if it.kind is not it.KEYWORD_ONLY]

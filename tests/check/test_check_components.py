@@ -101,6 +101,22 @@ def test_function_that_a_module_does_not_have_is_named(bundle, only_problem):
     assert only_problem() == "`initialize#0`: `monai.utils` has no `set_determinsm`; did you mean `set_determinism`?"
 
 
+def test_wrong_part_in_the_middle_of_a_called_name_is_named(bundle, only_problem):
+    bundle.train["device"] = "$torch.cud.device('cpu')"
+    assert only_problem() == "`device`: `torch` has no `cud`; did you mean `cuda`?"
+
+
+def test_loader_class_that_hands_nothing_to_torch_takes_its_own_arguments_only(bundle, only_problem):
+    (bundle.root / "loader_of_bundle.py").write_text(
+        "from monai.data import DataLoader\n\n\nclass Loader(DataLoader):\n"
+        "    def __init__(self, dataset):\n        super().__init__(dataset)\n"
+    )
+    bundle.train["train"]["dataloader"] = {"_target_": "loader_of_bundle.Loader", "dataset": "@train#dataset"}
+    assert bundle.problems() == []
+    bundle.train["train"]["dataloader"]["batch_size"] = 2
+    assert only_problem().startswith("`train#dataloader`: `loader_of_bundle.Loader` takes no argument `batch_size`")
+
+
 def test_arguments_of_calls_in_expressions_are_checked(bundle, only_problem):
     bundle.train["initialize"] = ["$monai.utils.set_determinism(sed=0)"]
     assert only_problem() == (
