@@ -111,7 +111,8 @@ def _check_arguments(
     except (TypeError, ValueError):  # nothing to call, or a built-in that does not say what it takes
         return []
     is_loader = inspect.isclass(function) and issubclass(function, DataLoader)
-    if is_loader and parameters.pop("kwargs", None):  # which MONAI hands to torch's class
+    if is_loader and "kwargs" in parameters:  # which MONAI hands to torch's class
+        del parameters["kwargs"]
         parameters.update(inspect.signature(torch.utils.data.DataLoader).parameters)
     known = {key: it for key, it in parameters.items() if it.kind not in (it.VAR_POSITIONAL, it.VAR_KEYWORD)}
     in_order = [key for key, it in known.items() if it.kind is not it.KEYWORD_ONLY]
