@@ -74,8 +74,14 @@ def _wrong_path(name: str, value: Any) -> Iterator[str]:
 
 
 def _check_lists(config: RunConfig, calls: Sequence[Call]) -> tuple[dict[str, int], list[str]]:
-    loads = (call for call in calls if call.function in (LoadImaged, LoadLabeld))
-    with_labels = any("label" in ensure_tuple(it.value("keys")) and not it.value("allow_missing_keys") for it in loads)
+    readers = [call for call in calls if call.function in (LoadImaged, LoadLabeld)]
+    loads = [call for call in readers if "label" in ensure_tuple(call.value("keys"))]
+    for call in loads:
+        if str(call.value("reader")).endswith("FrameReader"):
+            turns = "which is for frames and turns colours and palettes into luminance"
+            instead = "load it by cmunet_monai.transforms.LoadLabeld after the image"
+            config.mistake(call.where, f"`label` is loaded by FrameReader, {turns}: {instead}")
+    with_labels = any(not call.value("allow_missing_keys") for call in loads)
     # where something is left out without rows, the config itself says that there may be none
     may_be_empty = {it for name, needed in config.needs.items() if name.endswith("_disabled_") for it in needed}
     lists: dict[str, dict[str, Any] | None] = {}

@@ -13,7 +13,7 @@ def check_packages(metadata: Mapping[str, Any]) -> Iterator[str]:
     A bare version is the oldest that will do; `>=2,<3` is read as such. `monai_version`, `pytorch_version` and
     `numpy_version` say what the bundle was made with, and are no demand.
     """
-    for name, wanted in metadata.get("required_packages_version", {}).items():
+    for name, wanted in dict(metadata.get("required_packages_version", {})).items():
         try:
             specifier = SpecifierSet(wanted if str(wanted)[:1] in "<>=!~" else f">={wanted}", prereleases=True)
             if not specifier.contains(installed := version(name)):
