@@ -37,16 +37,11 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse_arguments(argv)
     report = check_run(arguments)
     files = " + ".join(Path(name).name for name in arguments.config_files)
-    for problem in report.problems:
-        print(f"error: {problem}", file=sys.stderr)
-    for remark in report.remarks:
-        print(f"note: {remark}", file=sys.stderr)
+    for kind, texts in (("error", report.problems), ("note", report.remarks)):
+        print("".join(f"{kind}: {text}\n" for text in texts), end="", file=sys.stderr)
     if report.problems:
         print(f"{files}: {len(report.problems)} problem(s), not ready to run", file=sys.stderr)
         return 2
-    rows = ", ".join(f"{name} {count}" for name, count in (report.rows or {}).items())
-    print(
-        f"{files}: ready to run ({report.components} components, {len(arguments.overrides)} override(s)"
-        + (f", rows: {rows})" if rows else ")")
-    )
+    rows = ", rows: " * bool(report.rows) + ", ".join(f"{name} {count}" for name, count in report.rows.items())
+    print(f"{files}: ready to run ({report.components} components, {len(arguments.overrides)} override(s){rows})")
     return 0

@@ -28,42 +28,25 @@ def check_labels(rows: Sequence[Any], base_dir: Path, *, where: str) -> tuple[li
     problems: list[str] = []
     shares: dict[str, float] = {}
     for row in rows:
-        if not isinstance(row, Mapping) or not (
-            isinstance(row.get("image"), str) and isinstance(row.get("label"), str)
-        ):
-            continue
-        image, label = base_dir / row["image"], base_dir / row["label"]
-        if not image.is_file() or not label.is_file():
-            continue
-        try:
-            shares[row["label"]] = read_label_of_frame(label, image).vessel_share
-        except (OSError, ValueError) as error:
-            problems.append(str(error))
+        image, label = (str(row.get(key) or "") for key in ("image", "label")) if isinstance(row, Mapping) else ("", "")
+        if (base_dir / image).is_file() and (base_dir / label).is_file():
+            try:
+                shares[label] = read_label_of_frame(base_dir / label, base_dir / image).vessel_share
+            except (OSError, ValueError) as error:
+                problems.append(str(error))
     if len(problems) > MAX_NAMED:
         problems = [*problems[:MAX_NAMED], f"{where}: {len(problems) - MAX_NAMED} more labels cannot be used"]
-    inverted = [name for name, share in shares.items() if share > MOST_VESSEL]
-    if inverted:
-        problems.append(
-            f"{where}: {len(inverted)} label(s) with more than half of the frame as vessel (inverted?): "
-            f"{some(_with_share(inverted, shares))}"
-        )
-    return problems, list(_outliers(shares, where))
-
-
-def _outliers(shares: Mapping[str, float], where: str) -> list[str]:
-    empty = [name for name, share in shares.items() if share == 0]
     filled = {name: share for name, share in shares.items() if 0 < share <= MOST_VESSEL}
-    remarks = [f"{where}: {len(empty)} label(s) without vessel: {some(empty)}"] if empty else []
-    if filled:
-        median = float(np.median(list(filled.values())))
-        far = [n for n, share in filled.items() if not median / OUTLIER_FACTOR <= share <= median * OUTLIER_FACTOR]
-        if far:
-            remarks.append(
-                f"{where}: {len(far)} label(s) with far more or less vessel than the median of {median:.1%}: "
-                f"{some(_with_share(far, shares))}"
-            )
-    return remarks
+    median = float(np.median(list(filled.values()))) if filled else 0.0
 
+    def named(what: str, chosen: Mapping[str, float]) -> list[str]:
+        texts = some(f"{name} ({share:.1%})" for name, share in chosen.items())
+        return [f"{where}: {len(chosen)} label(s) {what}: {texts}"] if chosen else []
 
-def _with_share(names: Sequence[str], shares: Mapping[str, float]) -> list[str]:
-    return [f"{name} ({shares[name]:.1%})" for name in names]
+    most = {name: share for name, share in shares.items() if share > MOST_VESSEL}
+    none = {name: share for name, share in shares.items() if share == 0}
+    far = {n: share for n, share in filled.items() if not median / OUTLIER_FACTOR <= share <= median * OUTLIER_FACTOR}
+    problems += named("with more than half of the frame as vessel (inverted?)", most)
+    remarks = named("without vessel", none)
+    remarks += named(f"with far more or less vessel than the median of {median:.1%}", far)
+    return problems, remarks

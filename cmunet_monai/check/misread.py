@@ -1,7 +1,7 @@
 """What MONAI's command line makes of a value that was meant as it stands."""
 
-import ast
 import os
+import re
 import shlex
 from typing import Any
 
@@ -12,43 +12,32 @@ _WOULD = {
     "@": "would be taken for a reference",
     "%": "would be replaced by another piece of config",
 }
+_PATH = re.compile(r"(dir|root|list|weights|checkpoint|ckpt|path|source|folder|file|key)$")
 
 
-def misread(name: str, value: Any, *, text: str | None, before: Any) -> str | None:
-    """What `python -m monai.bundle run --NAME TEXT` would make of a text instead of taking it as it stands.
+def misread(name: str, value: Any, text: str | None) -> str | None:
+    """What is wrong with `--NAME TEXT` and how to write it, where MONAI would not take the text as it stands.
+
+    A number is one but where the option's name is that of a path; an expression or a reference is one but where a file
+    or folder is called so.
 
     Args:
         name: of the option, as it is shown.
         value: what MONAI's command line has made of the text.
         text: as it was written; None where it comes from elsewhere.
-        before: what the config comes to without the option; None where that is not known.
-    Returns:
-        The problem and how to write the text, or None where it is taken as it stands, or for what it is: a number where
-        no path is expected, an expression or a reference that names no file or folder.
     """
     if is_config_text(value):
         if os.path.lexists(value):
             return f"--{name} {value} is a file or folder here, but {_WOULD[value[0]]}: {_written(name, value)}"
-        return None
-    if isinstance(value, str):
-        if text is not None and value != text and not _is_quoted(text):
-            return f"--{name} {text} would be read as `{value}`: {_written(name, text)}"
+    elif isinstance(value, str):
+        if text not in (None, value, repr(value), f'"{value}"'):
+            return f"--{name} {text} would be read as `{value}`: {_written(name, str(text))}"
         if "#" in value:
             return f"--{name} {value} would be read as `{value.replace('#', '::')}`: {_written(name, value)}"
-        return None
-    is_path = isinstance(before, str) and ("/" in before or before == ".")
-    if not is_path or text is None or text.startswith(("[", "{", "(")):
-        return None
-    kind = "a list" if isinstance(value, tuple) else "true or false" if isinstance(value, bool) else "a number"
-    return f"`{name}` {text} is read as {kind}: write ./{text}"
-
-
-def _is_quoted(text: str) -> bool:
-    """Whether the quotes of a Python string are written out, which says that a text is meant."""
-    try:
-        return isinstance(ast.literal_eval(text), str)
-    except (ValueError, SyntaxError):
-        return False
+    elif text is not None and _PATH.search(name) and not text.startswith(("[", "{", "(")):
+        kind = "a list" if isinstance(value, tuple) else "true or false" if isinstance(value, bool) else "a number"
+        return f"`{name}` {text} is read as {kind}: write ./{text}"
+    return None
 
 
 def _written(name: str, text: str) -> str:

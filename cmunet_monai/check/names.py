@@ -11,23 +11,14 @@ def show_id(config_id: str) -> str:
     return config_id.replace(ID_SEP_KEY, "#")
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate most like `word`, by the whole id first and by its last part next; None where nothing is alike."""
-    candidates = list(dict.fromkeys(candidates))
-    found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
-    if found:
-        return found[0]
-    by_last: dict[str, str] = {}
-    for candidate in candidates:
-        by_last.setdefault(candidate.rsplit(ID_SEP_KEY, 1)[-1], candidate)
-    found = difflib.get_close_matches(word.rsplit(ID_SEP_KEY, 1)[-1], by_last, n=1, cutoff=0.6)
-    return by_last[found[0]] if found else None
-
-
 def suggestion(word: str, candidates: Iterable[str]) -> str:
-    """`; did you mean x?`, or nothing."""
-    found = nearest(word, candidates)
-    return f"; did you mean `{show_id(found)}`?" if found else ""
+    """`; did you mean x?` for the candidate most like `word`, or whose last part is most like its; or nothing."""
+    names = list(candidates)
+    for part in (str, lambda name: name.rsplit(ID_SEP_KEY, 1)[-1]):
+        table = {part(name): name for name in reversed(names)}
+        for found in difflib.get_close_matches(part(word), table, n=1):
+            return f"; did you mean `{show_id(table[found])}`?"
+    return ""
 
 
 def some(values: Iterable[object], count: int = 5) -> str:

@@ -1,6 +1,6 @@
 import pytest
 
-from cmunet_monai.check.packages import check_packages
+from cmunet_monai.check.run import check_packages
 
 
 def test_mistyped_monai_name_is_named_with_the_nearest(bundle, only_problem):
@@ -101,6 +101,22 @@ def test_function_that_a_module_does_not_have_is_named(bundle, only_problem):
     assert only_problem() == "`initialize#0`: `monai.utils` has no `set_determinsm`; did you mean `set_determinism`?"
 
 
+def test_wrong_part_in_the_middle_of_a_called_name_is_named(bundle, only_problem):
+    bundle.train["device"] = "$torch.cud.device('cpu')"
+    assert only_problem() == "`device`: `torch` has no `cud`; did you mean `cuda`?"
+
+
+def test_loader_class_that_hands_nothing_to_torch_takes_its_own_arguments_only(bundle, only_problem):
+    (bundle.root / "loader_of_bundle.py").write_text(
+        "from monai.data import DataLoader\n\n\nclass Loader(DataLoader):\n"
+        "    def __init__(self, dataset):\n        super().__init__(dataset)\n"
+    )
+    bundle.train["train"]["dataloader"] = {"_target_": "loader_of_bundle.Loader", "dataset": "@train#dataset"}
+    assert bundle.problems() == []
+    bundle.train["train"]["dataloader"]["batch_size"] = 2
+    assert only_problem().startswith("`train#dataloader`: `loader_of_bundle.Loader` takes no argument `batch_size`")
+
+
 def test_arguments_of_calls_in_expressions_are_checked(bundle, only_problem):
     bundle.train["initialize"] = ["$monai.utils.set_determinism(sed=0)"]
     assert only_problem() == (
@@ -117,13 +133,13 @@ def test_import_of_what_is_not_there_is_named_once(bundle, only_problem):
 
 @pytest.mark.parametrize("wanted", ["0.9", "1.26", "1.26.0rc1", ">=1.9,<99"])
 def test_versions_are_compared_as_versions_not_as_text(monkeypatch, wanted):
-    monkeypatch.setattr("cmunet_monai.check.packages.version", lambda name: "1.26.4")
+    monkeypatch.setattr("cmunet_monai.check.run.version", lambda name: "1.26.4")
     assert list(check_packages({"required_packages_version": {"numpy": wanted}})) == []
 
 
 @pytest.mark.parametrize("wanted", ["1.100", "2.0", "<1.9"])
 def test_too_old_or_too_new_package_is_named_with_both_versions(monkeypatch, wanted):
-    monkeypatch.setattr("cmunet_monai.check.packages.version", lambda name: "1.26.4")
+    monkeypatch.setattr("cmunet_monai.check.run.version", lambda name: "1.26.4")
     assert list(check_packages({"required_packages_version": {"numpy": wanted}})) == [
         f"package `numpy` is 1.26.4, but {wanted} is needed"
     ]
@@ -138,5 +154,5 @@ def test_missing_and_unreadable_packages_are_named():
 
 
 def test_local_build_of_a_version_is_that_version(monkeypatch):
-    monkeypatch.setattr("cmunet_monai.check.packages.version", lambda name: "2.13.0+cpu")
+    monkeypatch.setattr("cmunet_monai.check.run.version", lambda name: "2.13.0+cpu")
     assert list(check_packages({"required_packages_version": {"torch": "2.13.0"}})) == []

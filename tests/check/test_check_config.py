@@ -89,9 +89,7 @@ def test_mistyped_overlay_key_is_named_with_its_file(bundle, only_problem):
 
 def test_overlay_key_into_a_missing_place_is_named(bundle, only_problem):
     bundle.overlays["compact.json"] = {"trian#trainer#max_epochs": 1}
-    assert only_problem().endswith(
-        "`trian#trainer#max_epochs`: no such place; did you mean `train#trainer#max_epochs`?"
-    )
+    assert only_problem().endswith("`trian#trainer#max_epochs`: no such id; did you mean `train#trainer#max_epochs`?")
 
 
 def test_overlay_may_serve_several_configs_of_a_bundle(bundle, only_problem):
@@ -143,7 +141,7 @@ def test_every_unreadable_file_is_named_at_once(bundle):
     assert problems[0] == (
         f"{bundle.config('tran.json')}: no such config file; did you mean `{bundle.config('train.json')}`?"
     )
-    assert problems[1] == f"{bundle.config('list.json')}: must hold a dictionary of config items, got a list"
+    assert problems[1] == f"{bundle.config('list.json')}: must hold a dictionary, got a list"
     assert problems[2:] == (f"{bundle.config('twice.json')}: Duplicate key: `a`",)
 
 

@@ -89,6 +89,13 @@ def test_row_without_label_is_right_where_only_images_are_loaded(bundle):
     assert bundle.problems() == []
 
 
+def test_label_that_is_loaded_as_a_frame_is_named(bundle, only_problem):
+    bundle.train["train"]["transforms"]["transforms"][0]["reader"] = "cmunet_monai.transforms.FrameReader"
+    problem = only_problem()
+    assert problem.startswith("`train#transforms#transforms#0`: `label` is loaded by FrameReader")
+    assert "LoadLabeld" in problem
+
+
 def test_row_without_image_is_named(bundle, only_problem):
     bundle.lists["training"].append({"id": "t3"})
     assert only_problem().endswith("has 1 row(s) without an image: number 2")
