@@ -236,6 +236,7 @@ SMALL_FILES = {
     "cmunet_monai/check/names.py": "used by check and study, imports no config",
     "cmunet_monai/engines/handlers/non_finite.py": "a handler a file",
     "cmunet_monai/files/frame_size.py": "of PNG and NIfTI, which know nothing of each other",
+    "cmunet_monai/handover/refused.py": "raised everywhere in the hand-over, imports nothing",
     "cmunet_monai/label/refusal.py": "raised everywhere in the label server, imports nothing",
     "cmunet_monai/networks/heads.py": "named by the architecture",
     "cmunet_monai/options.py": "used by every verb, imports nothing",
