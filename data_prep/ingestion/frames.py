@@ -237,7 +237,7 @@ def _write(job: Job, found: Record, run: XARun, index: int, frame: FloatFrame) -
     phase = cardiac_phase(index, run.r_wave_frames)
     row |= {} if phase is None else {"cardiac_phase": round(phase, 3)}
     with atomic_path(job.output / row["image"]) as temporary:
-        nibabel.save(as_nifti(frame, spacing.value_mm), temporary)
+        nibabel.save(as_nifti(frame, spacing.value_mm, aspect=spacing.aspect), temporary)
     with atomic_path(job.output / "report" / "frames" / f"{name}.png") as temporary:
         cv2.imwrite(os.fspath(temporary), _thumbnail(frame))
     return row
