@@ -2,7 +2,10 @@
 
 import csv
 import json
+import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +17,7 @@ from cmunet_monai.prediction import predict, results
 from cmunet_monai.prediction.command import main
 from data_prep.synthetic.cine import synthesize_cine
 from data_prep.synthetic.xa_file import write_xa
+from tests.conftest import small_disk
 
 TINY = {"channels": [4, 8, 16], "image_size": [64, 64], "num_workers": 0, "runtime": "torch", "overlays": False}
 
@@ -169,6 +173,22 @@ def test_a_full_disk_ends_the_run(frames, dark_detector, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "write_mask", full)
     with pytest.raises(OSError, match="No space left"):
         predict(frames, tmp_path / "out", weights=[dark_detector], **TINY)
+
+
+def test_on_a_full_disk_no_result_is_half_written_and_the_same_call_goes_on(frames, dark_detector, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    script = Path(__file__).with_name("fill_and_predict.py")
+    words = [*small_disk(output, mib=1), sys.executable, script, frames, output, dark_detector]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *full, last = json.loads(done.stdout.splitlines()[-1])
+    errors = [run["error"] for run in full if run["error"] is not None]
+    assert len(errors) >= 3
+    assert all(re.search(f"No space left on device: '{re.escape(str(output))}/.+'", error) for error in errors)
+    assert [run["left over"] for run in (*full, last)] == [[]] * (len(full) + 1)
+    assert last["error"] is None
+    assert sum(last["verdicts"].values()) == len(list(frames.iterdir()))
 
 
 # What lies in the folder is what the tables say -----------------------------------------------------------------------
