@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             module.add_arguments(verb_parser)
     args = parser.parse_args(arguments)
     try:
-        with options_named(chosen):
+        with options_named(chosen, vars(args)):
             module.run(args)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cmunet_monai.handover.package import build_package
 from cmunet_monai.handover.signature import new_key
+from cmunet_monai.options import options_named
 
 EXPLANATION = """\
 The zip holds one folder in MONAI's layout, which MONAI runs as it is with the weights in it: configs set to the network
@@ -79,13 +80,18 @@ def main(argv: Sequence[str]) -> int:
         help="make a key pair instead: KEY.pem, to be kept, and KEY.public.pem, to be given",
     )
     arguments = parser.parse_args(argv)
+    if arguments.new_key is None and (arguments.bundle is None or arguments.output is None):
+        parser.error("BUNDLE and --output are needed")
+    with options_named(parser, vars(arguments)):
+        return _package(arguments)
+
+
+def _package(arguments: argparse.Namespace) -> int:
     if arguments.new_key is not None:
         public = new_key(arguments.new_key)
         print(f"{arguments.new_key}: private key, without a passphrase, for you alone")
         print(f"{public}: public key, for whoever verifies")
         return 0
-    if arguments.bundle is None or arguments.output is None:
-        parser.error("BUNDLE and --output are needed")
     verdict = build_package(
         arguments.bundle,
         arguments.output,

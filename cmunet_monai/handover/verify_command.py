@@ -45,6 +45,7 @@ def _main(argv: Sequence[str]) -> int:
 
     from cmunet_monai.handover.extract import extract_package, run_test
     from cmunet_monai.handover.verify import verify_package
+    from cmunet_monai.options import options_named
 
     parser = argparse.ArgumentParser(
         prog="python -m cmunet_monai verify",
@@ -62,7 +63,8 @@ def _main(argv: Sequence[str]) -> int:
         "folder, and compare the mask with the expected one",
     )
     arguments = parser.parse_args(argv)
-    verdict = verify_package(arguments.package, key=arguments.key)
+    with options_named(parser, vars(arguments)):
+        verdict = verify_package(arguments.package, key=arguments.key)
     if not verdict.accepted:
         for finding in verdict.findings:
             print(f"refused: {finding}", file=sys.stderr)
@@ -80,7 +82,8 @@ def _main(argv: Sequence[str]) -> int:
             return 1
         print(f"test frame: passed: {test}")
     if arguments.extract is not None:
-        print(f"unpacked to {extract_package(verdict, arguments.extract)}")
+        with options_named(parser, vars(arguments)):
+            print(f"unpacked to {extract_package(verdict, arguments.extract)}")
     return 0
 
 

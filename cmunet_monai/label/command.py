@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cmunet_monai.file_modes import others_can_read
 from cmunet_monai.notice import RESEARCH_USE
+from cmunet_monai.options import options_named
 from cmunet_monai.prediction.command import frames_of
 
 EPILOG = f"""
@@ -19,7 +20,13 @@ command goes on with what is there. {RESEARCH_USE.capitalize()}, not a medical d
 
 
 def main(argv: Sequence[str]) -> int:
-    arguments = parse(argv)
+    parser = make_parser()
+    arguments = parse(argv, parser)
+    with options_named(parser, vars(arguments)):
+        return _label(arguments)
+
+
+def _label(arguments: argparse.Namespace) -> int:
     token = read_token(arguments.token_file)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("cmunet_monai").setLevel(logging.INFO)
@@ -65,8 +72,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Arguments of the verb."""
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cmunet_monai label",
         description="Serve a folder of angiograms to annotators: arteries are found, corrected, and learned from.",
@@ -90,6 +96,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--port", type=int, default=8000, choices=range(65536), metavar="PORT")
     add("--token-file", type=Path, metavar="FILE", help="secret that every request must bring (password of a login)")
     add("--doctor", action="store_true", help="say what is missing, and change nothing")
+    return parser
+
+
+def parse(argv: Sequence[str], parser: argparse.ArgumentParser | None = None) -> argparse.Namespace:
+    """Arguments of the verb."""
+    parser = make_parser() if parser is None else parser
     arguments = parser.parse_args(argv)
     arguments.frames = frames_of(arguments.frames, parser)
     return arguments

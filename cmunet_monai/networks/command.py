@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from cmunet_monai.networks.convert import convert_reference_weights
+from cmunet_monai.options import options_named
 
 EXAMPLES = """\
 examples:
@@ -40,5 +41,6 @@ def main(argv: Sequence[str]) -> int:
         help="file to write; FILE.json, which says where it comes from, is written beside it",
     )
     arguments = parser.parse_args(argv)
-    print(f"{arguments.output}: {convert_reference_weights(arguments.source, arguments.output)}")
+    with options_named(parser, vars(arguments), {"path": "--output"}):
+        print(f"{arguments.output}: {convert_reference_weights(arguments.source, arguments.output)}")
     return 0

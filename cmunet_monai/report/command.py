@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmunet_monai.atomic import write_csv_atomic, write_text_atomic
+from cmunet_monai.options import options_named
 from cmunet_monai.report.figures import all_figures, save
 from cmunet_monai.report.page import Content, page
 from cmunet_monai.report.study_runs import diameter_unit, has_undefined_distance, largest_diagonal, read_runs, sources
@@ -44,6 +45,11 @@ def main(argv: Sequence[str]) -> int:
         "by the saved masks)",
     )
     arguments = parser.parse_args(argv)
+    with options_named(parser, vars(arguments)):
+        return _report(arguments)
+
+
+def _report(arguments: argparse.Namespace) -> int:
     study, output = read_runs(arguments.runs, test=arguments.test), Path(arguments.output)
     default = Primary() if arguments.baseline == DEFAULT_BASELINE else None
     primary = default if arguments.primary is None else _primary(arguments.primary)

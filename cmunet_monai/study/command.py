@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 
+from cmunet_monai.options import options_named
 from cmunet_monai.study.estimate import Estimate, estimate
 from cmunet_monai.study.plan import read_study
 from cmunet_monai.study.runner import cells_of, mistakes, run_study, shard_of
@@ -80,6 +81,11 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--shard", metavar="I/N", default="1/1", help="every N-th method from the I-th, for array jobs")
     arguments = parser.parse_args(argv)
+    with options_named(parser, vars(arguments)):
+        return _study(arguments)
+
+
+def _study(arguments: argparse.Namespace) -> int:
     match = re.fullmatch(r"(\d+)/(\d+)", arguments.shard)
     if match is None:
         raise ValueError(f"--shard must be I/N, such as 1/4, got {arguments.shard!r}")
