@@ -112,7 +112,7 @@ def read_token(path: Path | None) -> str | None:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if others can read it, or it holds less than 16 characters.
+        ValueError: if others can read it, or it holds less than 16 characters or others than ASCII.
     """
     if path is None:
         return None
@@ -122,7 +122,9 @@ def read_token(path: Path | None) -> str | None:
         raise FileNotFoundError(f"no token at {path} (--token-file)")
     if others_can_read(path):
         raise ValueError(f"the token {path} can be read by others: chmod 600 it")
-    token = path.read_text(encoding="ascii").strip()
+    token = path.read_text(encoding="utf-8-sig", errors="replace").strip()
+    if not token.isascii():
+        raise ValueError(f"the token {path} must be of ASCII characters, which requests can bring")
     if len(token) < LEAST_TOKEN:
         raise ValueError(f"the token {path} must have {LEAST_TOKEN} characters or more, got {len(token)}")
     return token

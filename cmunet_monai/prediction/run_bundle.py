@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cmunet_monai
-from cmunet_monai.bundle import run_workflow
+from cmunet_monai.bundle import check_no_mark, run_workflow
 from cmunet_monai.readers.frame_choice import Frames
 
 BUNDLE = "coronary_xa_segmentation"
@@ -43,6 +43,7 @@ def predict(
     config = root / "configs" / "inference.json"
     if not config.is_file():
         raise FileNotFoundError(f"no bundle at {root}: it has no configs/inference.json")
+    check_no_mark(config)
     known = json.loads(config.read_text(encoding="utf-8"))
     unknown = sorted(options.keys() - known.keys())
     if unknown:
