@@ -44,7 +44,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
     r"""Write UTF-8 `text` to `path`, whole or not at all; bytes of a file name that are no text become `\udc..`."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))  # as text, Windows would change its newlines
 
 
 def write_csv_atomic(
