@@ -7,11 +7,12 @@ bundle here passes all values through it, and only what a caller marks as `Confi
 """
 
 import ast
+import codecs
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # MONAI takes seconds to import, which those who only write a command do not need
@@ -86,12 +87,21 @@ def run_workflow(
         raise
 
 
+def check_no_mark(config: str | os.PathLike[str]) -> None:
+    """Raise a ValueError if a config begins with a byte order mark: MONAI reads none, and its error names no file."""
+    if Path(config).is_file() and Path(config).read_bytes().startswith(codecs.BOM_UTF8):
+        raise ValueError(
+            f"{config} begins with a byte order mark, which MONAI does not read: save it as UTF-8 without one"
+        )
+
+
 def load_workflow(
     config: str | os.PathLike[str], *, workflow_type: Literal["train", "infer"], options: Mapping[str, Any]
 ) -> "ConfigWorkflow":
     """A bundle's workflow, initialized; arguments as of `run_workflow`."""
     from monai.bundle import ConfigWorkflow
 
+    check_no_mark(config)
     workflow = ConfigWorkflow(
         [os.fspath(config)],  # a list: of a name with commas MONAI would make several
         workflow_type=workflow_type,
@@ -111,6 +121,8 @@ def config_parser(configs: Sequence[str | os.PathLike[str]], options: Mapping[st
     """
     from monai.bundle import ConfigParser
 
+    for config in configs:
+        check_no_mark(config)
     parser = ConfigParser()
     parser.read_config([os.fspath(config) for config in configs])
     parser.update(as_config(options))

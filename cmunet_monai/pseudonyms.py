@@ -70,7 +70,7 @@ class Pseudonyms:
         if others_can_read(path):
             mode = stat.S_IMODE(path.stat().st_mode)
             raise ValueError(f"the key {path} can be read by others (mode {mode:o}): chmod 600 it")
-        text = path.read_text(encoding="ascii", errors="replace").strip()
+        text = path.read_text(encoding="utf-8-sig", errors="replace").strip()
         try:
             key = bytes.fromhex(text)
         except ValueError:
@@ -175,7 +175,7 @@ def write_map(pseudonyms: Pseudonyms, originals: Mapping[str, str]) -> Path:
 def _read_map(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return {row["pseudonym"]: row["original"] for row in csv.DictReader(file)}
 
 

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, *, program: str = "python -m data_pr
             module.add_arguments(verb_parser)
     args = parser.parse_args(arguments)
     try:
-        with options_named(chosen):
+        with options_named(chosen, vars(args)):
             module.run(args)
     except (OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,19 @@ LONGEST_FILES = ("test_readme.py", "test_fuzz_dicom.py")
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
+
+
+def small_disk(folder, *, mib):
+    """Words to put before a command: to it, `folder` is a disk of so many MiB, which ends with it.
+
+    In a namespace of its own, a process may mount what others do not see; some systems do not let it, CI's among them.
+    """
+    words = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    mount = f'mount -t tmpfs -o size={mib}m tmpfs "$0" && exec "$@"'
+    tried = shutil.which("unshare") and subprocess.run([*words, mount, folder, "true"], capture_output=True)
+    if not tried or tried.returncode:
+        pytest.skip("no small disk can be made here: unshare and mount are needed (Linux with user namespaces)")
+    return [*words, mount, str(folder)]
 
 
 @dataclass(frozen=True)

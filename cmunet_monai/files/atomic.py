@@ -1,6 +1,7 @@
 """Files that are whole or absent: write beside the target, then rename."""
 
 import csv
+import errno
 import io
 import os
 import tempfile
@@ -9,12 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or a person's share of it
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` on success, remove it on error.
 
     The temporary file keeps the suffix of `path`, since writers choose the format by it.
+
+    Raises:
+        OSError: as it comes; that of a full disk, which names no file, with `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,6 +33,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except OSError as error:
+        if error.errno in FULL:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -34,7 +44,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
     r"""Write UTF-8 `text` to `path`, whole or not at all; bytes of a file name that are no text become `\udc..`."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))  # as text, Windows would change its newlines
 
 
 def write_csv_atomic(

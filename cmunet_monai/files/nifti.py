@@ -154,15 +154,21 @@ def _times(sides: tuple[int, ...]) -> str:
     return " x ".join(str(side) for side in sides)
 
 
-def as_nifti(frame: NDArray[np.generic], spacing_mm: float | None) -> nibabel.Nifti1Image:
+def as_nifti(frame: NDArray[np.generic], spacing_mm: float | None, *, aspect: float = 1.0) -> nibabel.Nifti1Image:
     """A frame (row, column) as NIfTI (column, row, 1), the axes that MONAI reads a PNG in.
 
-    Whole numbers are stored as such. NIfTI cannot say that a pixel's size is unknown: it is 1 then, its unit unknown.
+    Whole numbers are stored as such. NIfTI cannot say that a pixel's size is unknown: its width is 1 then, its unit
+    unknown.
+
+    Args:
+        frame: (H, W), grey levels.
+        spacing_mm: size of a pixel at the patient, None where it is not known.
+        aspect: height of a pixel over its width.
     """
     whole = bool((frame == np.rint(frame)).all()) and frame.min() >= 0 and frame.max() < 2**16
     kind = (np.uint8 if frame.max() < 2**8 else np.uint16) if whole else np.float32
     size = 1.0 if spacing_mm is None else spacing_mm
-    image = nibabel.Nifti1Image(frame.T[..., None].astype(kind), np.diag([size, size, 1.0, 1.0]))
+    image = nibabel.Nifti1Image(frame.T[..., None].astype(kind), np.diag([size, size * aspect, 1.0, 1.0]))
     image.header.set_xyzt_units("unknown" if spacing_mm is None else "mm")
     if spacing_mm is not None:
         image.header["descrip"] = KNOWN_SIZE

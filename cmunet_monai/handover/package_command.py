@@ -1,8 +1,10 @@
 """`cmunet package BUNDLE --output FILE.zip`."""
 # ruff: noqa: T201 (what a person reads at the terminal is printed)
 
+import argparse
 from collections.abc import Sequence
 
+from cmunet_monai.options import options_named
 from cmunet_monai.verbs import verb_parser
 
 EXPLANATION = """\
@@ -72,6 +74,13 @@ def main(argv: Sequence[str]) -> int:
         help="make a key pair instead: KEY.pem, to be kept, and KEY.public.pem, to be given",
     )
     arguments = parser.parse_args(argv)
+    if arguments.new_key is None and (arguments.bundle is None or arguments.output is None):
+        parser.error("BUNDLE and --output are needed")
+    with options_named(parser, vars(arguments), {"key": "--sign"}):
+        return _package(arguments)
+
+
+def _package(arguments: argparse.Namespace) -> int:
     from cmunet_monai.handover.package import build_package  # imports what signing and judging need
     from cmunet_monai.handover.signature import new_key
 
@@ -81,8 +90,6 @@ def main(argv: Sequence[str]) -> int:
         print(f"{pair}: private key, without a passphrase, for you alone")
         print(f"{public}: public key, for whoever verifies")
         return 0
-    if arguments.bundle is None or arguments.output is None:
-        parser.error("BUNDLE and --output are needed")
     verdict = build_package(**vars(arguments))
     print(f"{verdict.path}: {len(verdict.digests)} files, {'signed' if verdict.signed else 'not signed'}")
     print(verdict)

@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
     # here, so that none is taken from the current folder
     from cmunet_monai.handover.extract import extract_package, run_test
     from cmunet_monai.handover.verify import verify_package
+    from cmunet_monai.options import options_named
     from cmunet_monai.verbs import verb_parser
 
     parser = verb_parser("verify", EXPLANATION)
@@ -64,7 +65,8 @@ def main(argv: Sequence[str]) -> int:
         "folder, and compare the mask with the expected one",
     )
     arguments = parser.parse_args(argv)
-    verdict = verify_package(arguments.package, key=arguments.key)
+    with options_named(parser, vars(arguments)):
+        verdict = verify_package(arguments.package, key=arguments.key)
     if not verdict.accepted:
         for finding in verdict.findings:
             print(f"refused: {finding}", file=sys.stderr)
@@ -84,5 +86,6 @@ def main(argv: Sequence[str]) -> int:
         if not test.passed:
             return 1
     if arguments.extract is not None:
-        print(f"unpacked to {extract_package(verdict, arguments.extract)}")
+        with options_named(parser, vars(arguments)):
+            print(f"unpacked to {extract_package(verdict, arguments.extract)}")
     return 0

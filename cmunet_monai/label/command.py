@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmunet_monai.files.own_results import RESEARCH_USE
+from cmunet_monai.options import options_named
 from cmunet_monai.prediction.command import frames_of
 from cmunet_monai.pseudonyms import others_can_read
 from cmunet_monai.verbs import verb_parser
@@ -20,7 +21,13 @@ command goes on with what is there. {RESEARCH_USE.capitalize()}, not a medical d
 
 
 def main(argv: Sequence[str]) -> int:
-    arguments = parse(argv)
+    parser = make_parser()
+    arguments = parse(argv, parser)
+    with options_named(parser, vars(arguments)):
+        return _label(arguments)
+
+
+def _label(arguments: argparse.Namespace) -> int:
     token = read_token(arguments.token_file)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("cmunet_monai").setLevel(logging.INFO)
@@ -66,8 +73,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Arguments of the verb."""
+def make_parser() -> argparse.ArgumentParser:
     parser = verb_parser("label", EPILOG)
     add = parser.add_argument
     add(
@@ -94,6 +100,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--port", type=int, default=8000, choices=range(65536), metavar="PORT")
     add("--token-file", type=Path, metavar="FILE", help="secret that every request must bring (password of a login)")
     add("--doctor", action="store_true", help="say what is missing, and change nothing")
+    return parser
+
+
+def parse(argv: Sequence[str], parser: argparse.ArgumentParser | None = None) -> argparse.Namespace:
+    """Arguments of the verb."""
+    parser = make_parser() if parser is None else parser
     arguments = parser.parse_args(argv)
     arguments.frames = frames_of(arguments.frames, parser)
     return arguments
@@ -104,7 +116,7 @@ def read_token(path: Path | None) -> str | None:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if others can read it, or it holds less than 16 characters.
+        ValueError: if others can read it, or it holds less than 16 characters or others than ASCII.
     """
     if path is None:
         return None
@@ -114,7 +126,9 @@ def read_token(path: Path | None) -> str | None:
         raise FileNotFoundError(f"no token at {path} (--token-file)")
     if others_can_read(path):
         raise ValueError(f"the token {path} can be read by others: chmod 600 it")
-    token = path.read_text(encoding="ascii").strip()
+    token = path.read_text(encoding="utf-8-sig", errors="replace").strip()
+    if not token.isascii():
+        raise ValueError(f"the token {path} must be of ASCII characters, which requests can bring")
     if len(token) < LEAST_TOKEN:
         raise ValueError(f"the token {path} must have {LEAST_TOKEN} characters or more, got {len(token)}")
     return token

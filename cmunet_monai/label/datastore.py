@@ -70,7 +70,9 @@ class FrameDatastore(LocalDatastore):
                 raise
             if isinstance(error, OSError):
                 logger.error("the label of %s could not be written: %s", image_id, error)
-                raise RequestRefusedError(f"the label could not be written: {error.strerror}", status=507) from None
+                raise RequestRefusedError(
+                    f"the label could not be written: {error.strerror} (the disk of the server's workspace)", status=507
+                ) from None
             raise RequestRefusedError(str(error)) from None
 
     def _keep(self, mask: NDArray[np.uint8], image: Path, image_id: str, tag: str, info: dict[str, Any] | None) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from cmunet_monai.label.bodies import checked_body
-from cmunet_monai.label.refusal import RequestRefusedError
+from cmunet_monai.label.refusal import RequestRefusedError, refusal_of
 from cmunet_monai.label.workspace import ID
 
 Scope = MutableMapping[str, Any]
@@ -109,6 +109,10 @@ class Guard:
             await self._answer(scope, receive, send)
         except RequestRefusedError as error:
             await _send_json(send, error.status, {"detail": str(error)})
+        except OSError as error:  # a large form goes through a temporary file
+            if (refusal := refusal_of(error)) is None:
+                raise
+            await _send_json(send, refusal.status, {"detail": str(refusal)})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}

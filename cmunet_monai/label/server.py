@@ -10,15 +10,17 @@ import sys
 import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Annotated
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 
 from cmunet_monai.files.lock import alone
 from cmunet_monai.label.guard import LEAST_TOKEN, Guard, Known, lacks_token
 from cmunet_monai.label.page import front_page, slicer_steps
-from cmunet_monai.label.refusal import RequestRefusedError
+from cmunet_monai.label.refusal import RequestRefusedError, refusal_of
 from cmunet_monai.label.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -68,7 +70,9 @@ def _serve(workspace: Workspace, *, host: str, port: int, token: str | None) -> 
     print(flush=True)
     from monailabel.utils.others.generic import init_log_config
 
-    log_config = init_log_config(None, str(workspace.app), "app.log", "INFO")
+    written = Path(init_log_config(None, str(workspace.app), "app.log", "INFO"))  # a temporary file
+    log_config = json.loads(written.read_text(encoding="utf-8"))
+    written.unlink()
     uvicorn.run(app, host=host, port=port, log_config=log_config, access_log=False, log_level="info")
 
 
@@ -107,6 +111,12 @@ def make_app(workspace: Workspace, *, token: str | None) -> Guard:
         missing = isinstance(error, (ImageNotFoundException, LabelNotFoundException))
         return JSONResponse({"detail": error.msg}, 404 if missing else 400)
 
+    def full(request: Request, error: Exception) -> JSONResponse:
+        refusal = refusal_of(error) if isinstance(error, OSError) else None
+        if refusal is None:
+            raise error
+        return refused(request, refusal)
+
     def no_json(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": "`params` and `info` must be JSON objects"}, 400)
 
@@ -116,8 +126,11 @@ def make_app(workspace: Workspace, *, token: str | None) -> Guard:
     assert isinstance(app, FastAPI)
     app.add_exception_handler(json.JSONDecodeError, no_json)
     app.add_exception_handler(Exception, crashed)
+    app.add_exception_handler(OSError, full)
     app.add_exception_handler(RequestRefusedError, refused)
     app.add_exception_handler(MONAILabelException, failed)
+    # before MONAI Label's own, which leaves what it could not write in the temporary folder
+    app.router.routes.insert(0, APIRoute("/datastore/label", keep_label, methods=["PUT"]))
     instance = app_instance()
     known = Known(
         model=tuple(instance._infers),
@@ -131,3 +144,20 @@ def make_app(workspace: Workspace, *, token: str | None) -> Guard:
     places = {str(workspace.root): "WORKSPACE", sys.prefix: "PYTHON", str(Path(__file__).parents[2]): "PACKAGE"}
     hidden = dict(sorted(places.items(), key=lambda item: -len(item[0])))
     return Guard(app, known=known, labels=labels, page=page, token=token, hidden=hidden)
+
+
+async def keep_label(
+    image: str, label: Annotated[UploadFile, File()], tag: str = "final", params: Annotated[str, Form()] = "{}"
+) -> dict[str, str]:
+    """Keep an uploaded label, by way of a temporary file that is gone afterwards, whatever happens."""
+    from monailabel.interfaces.utils.app import app_instance
+
+    descriptor, path = tempfile.mkstemp(suffix="".join(Path(label.filename or "").suffixes))
+    try:
+        with open(descriptor, "wb") as file:
+            shutil.copyfileobj(label.file, file)
+        kept = app_instance().datastore().save_label(image, path, tag or "final", json.loads(params))
+    finally:
+        Path(path).unlink(missing_ok=True)
+    app_instance().on_save_label(image, kept)
+    return {"image": image, "label": kept}

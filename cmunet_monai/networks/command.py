@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from cmunet_monai.options import options_named
 from cmunet_monai.verbs import verb_parser
 
 EPILOG = """\
@@ -38,5 +39,6 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     from cmunet_monai.networks.convert import convert_reference_weights  # imports torch
 
-    print(f"{arguments.output}: {convert_reference_weights(arguments.source, arguments.output)}")
+    with options_named(parser, vars(arguments), {"path": "--output"}):
+        print(f"{arguments.output}: {convert_reference_weights(arguments.source, arguments.output)}")
     return 0

@@ -34,7 +34,8 @@ def main(argv: Sequence[str]) -> int:
     logging.getLogger("cmunet_monai").setLevel(logging.INFO)
     from cmunet_monai.prediction.run_bundle import predict  # imports MONAI and torch, which --help does without
 
-    with options_named(parser, {"output_dir": "--output", "channels": "--bundle", "image_size": "--bundle"}):
+    aliases = {"output_dir": "--output", "channels": "--bundle", "image_size": "--bundle"}
+    with options_named(parser, arguments, aliases):
         summary = predict(**arguments)
     output = arguments["output"]
     verdicts = ", ".join(f"{count} {name}" for name, count in summary["verdicts"].items())

@@ -9,6 +9,7 @@ from ignite.engine import Events
 from monai.data import DataLoader
 from monai.engines.utils import IterationEvents
 
+from cmunet_monai.files.atomic import FULL
 from cmunet_monai.readers.frame_folder import without_path
 
 # step -> what is said where it fails
@@ -18,7 +19,7 @@ _FAILED = {
     "write": "its arteries could not be measured, drawn or written",
 }
 # No frame's fault: going on would lose the others too
-_ENDS_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_ENDS_ALL = (*FULL, errno.EROFS)
 _LONGEST_REASON = 200
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cmunet_monai.bundle import run_workflow
+from cmunet_monai.bundle import check_no_mark, run_workflow
 from cmunet_monai.shipped import SEGMENTATION, shipped_bundle
 from cmunet_monai.xa.frame_choice import Frames
 
@@ -41,6 +41,7 @@ def predict(
     config = root / "configs" / "inference.json"
     if not config.is_file():
         raise FileNotFoundError(f"no bundle at {root}: it has no configs/inference.json")
+    check_no_mark(config)
     known = json.loads(config.read_text(encoding="utf-8"))
     unknown = sorted(options.keys() - known.keys())
     if unknown:

@@ -34,6 +34,7 @@ REASONS: Mapping[str, Verdict] = {
     "no_contrast": "review",
     "not_coronary": "review",
     "views_disagree": "review",
+    "anisotropic": "review",
 }
 
 
@@ -64,7 +65,8 @@ def assess_frame(
     Args:
         frame: (H, W) grey levels from 0, contrast dark. Not modified.
         probability: (H, W) of vessel, 0 to 1. Not modified.
-        concerns: what the header says: `subtracted` is a reason, other words are not.
+        concerns: what the header says: `subtracted` and `anisotropic` (pixels that are not square, so that lengths in
+            px mean little) are reasons, other words are not.
         agreement: Dice of what all test-time views take for vessel with what any does; None: there is one view.
     Raises:
         ValueError: if the two are not (H, W) of one size.
@@ -85,6 +87,7 @@ def assess_frame(
         "no_contrast": likeness.sure_share < MIN_SURE_SHARE or likeness.vessel_share < MIN_VESSEL_SHARE,
         "not_coronary": likeness.pieces > MAX_PIECES,
         "views_disagree": agreement is not None and agreement < MIN_AGREEMENT,
+        "anisotropic": "anisotropic" in concerns,
     }
     reasons = tuple(word for word, holds in found.items() if holds)
     worst = {REASONS[word] for word in reasons}

@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ from cmunet_monai.xa.errors import XAReadError
 from cmunet_monai.xa.frame_choice import Frames, check_frames, choose_frames
 from cmunet_monai.xa.identity import read_identity
 from cmunet_monai.xa.run import XARun, read_run, read_sound_frames
-from cmunet_monai.xa.spacing import check_spacing
+from cmunet_monai.xa.spacing import check_spacing, is_oblong
 
 logger = logging.getLogger(__name__)
 
@@ -112,14 +113,15 @@ def list_frames(
             earlier runs have written there is left out.
         frames: of a DICOM file: `fullest`, `measure`, `all`, or numbers from 0.
         require_xa: take X-Ray Angiographic, Enhanced XA and X-Ray Radiofluoroscopic objects only.
-        spacing_mm: size of a pixel at the patient, for files that do not know it.
+        spacing_mm: size of a pixel at the patient, for files that do not know it and whose pixels are square.
         key: file of the secret key of the pseudonyms, made where there is none; needed where there is DICOM.
         passed_over: CSV to write of what is passed over, and why; removed where there is nothing to write.
     Returns:
         Rows `{"id": path relative to the folder, "image": path, "spacing_mm", "spacing_source"}` of PNG and NIfTI
         files (the source is `frame_file` for NIfTI that this project wrote with a known size), and of DICOM
         `{"id": <run>_<frame>, "image": path, "spacing_mm", "spacing_source", "run": pseudonym, "frame_index": number
-        from 0, "frame_time_ms", "concerns": list of words}`; the concerns are `subtracted` and `burned_in_annotation`.
+        from 0, "frame_time_ms", "concerns": list of words}`; the concerns are `subtracted`, `burned_in_annotation` and
+        `anisotropic` (pixels that are not square), which NIfTI files may have too.
     Raises:
         FileNotFoundError: if there is no such file or folder, or no frame in it.
         ValueError: if an option cannot be, the key is missing or lies in `leave_out`, or as by `find_frames`.
@@ -163,13 +165,16 @@ def _picture_rows(
         try:
             values, _ = reader.get_data((str(path),))
             _check_grey_levels(values)
-            known_mm = _nifti_spacing_mm(path)
+            known_mm, oblong = _nifti_spacing_mm(path)
         except Exception as error:  # whatever it is, it costs this frame alone
             lost[name] = without_path(
                 error, path, "it cannot be read as a PNG or NIfTI frame: damaged, or something else"
             )
             continue
-        if known_mm is not None:
+        if oblong:
+            size = {"spacing_mm": None, "spacing_source": "unknown"}
+            yield {"id": name, "image": str(path), **size, "concerns": ["anisotropic"]}
+        elif known_mm is not None:
             yield {"id": name, "image": str(path), "spacing_mm": known_mm, "spacing_source": "frame_file"}
         else:
             yield {"id": name, "image": str(path), "spacing_mm": spacing_mm, "spacing_source": source}
@@ -253,20 +258,21 @@ def _check_grey_levels(values: NDArray[Any]) -> None:
         raise ValueError(f"grey levels must be at most {MOST_GREY:g}, got up to {values.max():g}: no scanner's values")
 
 
-def _nifti_spacing_mm(path: Path) -> float | None:
-    """The size of a pixel that this project wrote into a NIfTI file; None in any other.
+def _nifti_spacing_mm(path: Path) -> tuple[float | None, bool]:
+    """The size of a pixel that this project wrote into a NIfTI file, None in any other; whether pixels are not square.
 
     Raises:
         ValueError: if a NIfTI file's geometry is broken.
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
-        return None
+        return None, False
     image: Any = nibabel.load(path)  # of the affine, MONAI's meta data hold a mended one
     if not np.isfinite(image.affine).all() or np.linalg.matrix_rank(image.affine[:3, :3]) < 3:
         raise ValueError(
             "the geometry in its header (pixel sizes, qform, sform) is zero or no numbers: write the file again"
         )
-    return known_spacing_mm(image.header)
+    width, height = voxel_sizes(image.affine)[:2]
+    return known_spacing_mm(image.header), is_oblong(height, width)
 
 
 def run_rows(
@@ -329,9 +335,13 @@ def run_rows(
 
 
 def _rows_of_run(path: Path, run: XARun, name: str, indices: list[int]) -> Iterator[dict[str, Any]]:
-    concerns = {"subtracted": run.subtracted, "burned_in_annotation": bool(run.burned_in_annotation)}
     for index in indices:
         spacing = run.frame_spacing[index] if run.frame_spacing else run.spacing
+        concerns = {
+            "subtracted": run.subtracted,
+            "burned_in_annotation": bool(run.burned_in_annotation),
+            "anisotropic": "anisotropic" in spacing.notes,
+        }
         yield {
             "id": f"{name}_{index:04d}",
             "image": str(path),

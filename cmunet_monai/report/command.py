@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmunet_monai.files.atomic import write_csv_atomic, write_text_atomic
+from cmunet_monai.options import options_named
 from cmunet_monai.report.figures import all_figures, save
 from cmunet_monai.report.label_numbers import in_words as gain_in_words
 from cmunet_monai.report.label_numbers import label_gains, write_gains
@@ -56,6 +57,11 @@ def main(argv: Sequence[str]) -> int:
         "by the saved masks)",
     )
     arguments = parser.parse_args(argv)
+    with options_named(parser, vars(arguments)):
+        return _report(arguments)
+
+
+def _report(arguments: argparse.Namespace) -> int:
     study, output = read_runs(arguments.runs, test=arguments.test), Path(arguments.output)
     default = Primary() if arguments.baseline == DEFAULT_BASELINE else None
     primary = default if arguments.primary is None else _primary(arguments.primary)

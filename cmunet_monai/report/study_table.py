@@ -185,9 +185,9 @@ def compare(
     if baseline not in study.methods:
         raise ValueError(f"the baseline {baseline!r} is not among the methods {', '.join(study.methods)}")
     if primary and primary.metric not in METRICS:
-        raise ValueError(f"the primary metric {primary.metric!r} is not among {', '.join(METRICS)}")
+        raise ValueError(f"`primary`: the metric {primary.metric!r} is not among {', '.join(METRICS)}")
     if primary and primary.method == baseline:
-        raise ValueError(f"the primary comparison is of {baseline!r} with itself")
+        raise ValueError(f"`primary` would compare {baseline!r} with itself")
     made, absent = [], []
     for (labels, method), runs in study.runs.items():
         if method == baseline:

@@ -1,11 +1,13 @@
 """`cmunet study STUDY.json`."""
 
+import argparse
 import logging
 import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cmunet_monai.options import options_named
 from cmunet_monai.study.plan import read_study
 from cmunet_monai.verbs import program, verb_parser
 
@@ -79,6 +81,11 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--shard", metavar="I/N", default="1/1", help="every N-th method from the I-th, for array jobs")
     arguments = parser.parse_args(argv)
+    with options_named(parser, vars(arguments)):
+        return _study(arguments)
+
+
+def _study(arguments: argparse.Namespace) -> int:
     from cmunet_monai.study.estimate import estimate  # imports MONAI and torch, as the next one does
     from cmunet_monai.study.runner import cells_of, mistakes, run_study, shard_of
 

@@ -147,14 +147,13 @@ class RandPaintArteriesd(MapTransform, Randomizable):
             if image.shape[0] != image.shape[1]:
                 raise ValueError(f"`{key}` must be a square frame to be turned, got {image.shape}")
             tree = self.bank[self.R.randint(len(self.bank))]
-            turn = self._turn()
-            agent_mm, devices, mask, frame = (
-                turn(_resized(item, image.shape[0])) for item in (tree.agent_mm, tree.devices, tree.mask, tree.frame)
-            )
+            turn, side = self._turn(), image.shape[0]
             if self.R.random_sample() < self.synthetic_share:
-                painted = frame.astype(np.float32)
+                painted = turn(_resized(tree.frame, side))
             else:
+                agent_mm, devices = (turn(_resized(item, side)) for item in (tree.agent_mm, tree.devices))
                 painted = paint(self._turn()(image), agent_mm, devices, **self._exposure())
+            mask = turn(_resized(tree.mask, side))
             row[key] = torch.from_numpy(np.ascontiguousarray(painted, dtype=np.float32)[None])
             row[self.label_key] = torch.from_numpy(np.ascontiguousarray(mask, dtype=np.float32)[None])
         return row

@@ -81,11 +81,11 @@ def draw_comparison(frame: Array, mask: Array, reference: Array, *, title: str =
 
 def write_picture(picture: np.ndarray, path: str | os.PathLike[str]) -> None:
     """Write an (H, W, 3) uint8 RGB picture as PNG."""
-    with atomic_path(path) as temporary:
-        # level 3 halves the size of OpenCV's default for grey pictures in colour, in the same time
-        options = [cv2.IMWRITE_PNG_COMPRESSION, 3]
-        if not cv2.imwrite(str(temporary), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options):
-            raise OSError(f"{path} could not be written")
+    # level 3 halves the size of OpenCV's default for grey pictures in colour, in the same time
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    _, content = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    with atomic_path(path) as temporary:  # cv2.imwrite leaves an empty file on a full disk, and says nothing
+        temporary.write_bytes(content.tobytes())
 
 
 def _upright(frame: Array, *masks: Array) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -45,11 +45,13 @@ class Spacing:
         value_mm: mm between the centres of neighbouring pixels, or None where it is not known.
         source: how it is known, see the table above.
         notes: what contradicts it, see above.
+        aspect: height over width of a pixel, where the two differ by more than 1%.
     """
 
     value_mm: float | None
     source: str
     notes: tuple[str, ...] = ()
+    aspect: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -120,21 +122,22 @@ def spacing_at_patient(tags: SpacingTags, *, user_mm: float | None = None) -> Sp
         pair, source = estimate, factor_source
 
     shape = pair or imager or pixel or _aspect(tags.aspect, notes)
-    oblong = shape is not None and not _close(*shape, _SAME)
-    if oblong:
+    aspect = 1.0
+    if shape is not None and is_oblong(*shape):
         notes.append("anisotropic")
+        aspect = round(shape[0] / shape[1], 6)
     elif pair is not None:
         value_mm = round(_mean(pair), 6)  # to the nanometre: some tags are single floats
         if user_mm is not None and not _close(value_mm, user_mm, _SAME):
             notes.append("user_value_not_used")
         return Spacing(value_mm, source, tuple(notes))
-    if user_mm is not None and pair is None and not oblong:
+    if user_mm is not None and pair is None and aspect == 1:
         return Spacing(user_mm, "user", tuple(notes))
     if pair is None and imager:
         source = "detector_only"
     elif pair is None and pixel:
         source = "unverified"
-    return Spacing(None, source, tuple(notes))
+    return Spacing(None, source, tuple(notes), aspect)
 
 
 def spacing_of_run(frames: list[Spacing]) -> Spacing:
@@ -144,7 +147,12 @@ def spacing_of_run(frames: list[Spacing]) -> Spacing:
     values = [frame.value_mm for frame in frames if frame.value_mm is not None]
     if len({frame.source for frame in frames}) > 1 or (values and not _close(min(values), max(values), _SAME)):
         return Spacing(None, first.source, (*notes, "varies_between_frames"))
-    return Spacing(first.value_mm, first.source, notes)
+    return Spacing(first.value_mm, first.source, notes, first.aspect)
+
+
+def is_oblong(height: float, width: float) -> bool:
+    """Whether a pixel's sides differ by more than 1%: no single number says then how long anything is."""
+    return not _close(height, width, _SAME)
 
 
 def is_spacing_mm(value: object) -> bool:

@@ -1,6 +1,5 @@
 """One XA object of an export: its frames chosen, written without anything that identifies, and described."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -240,9 +239,10 @@ def _write(job: Job, found: Record, run: XARun, index: int, frame: FloatFrame) -
     phase = cardiac_phase(index, run.r_wave_frames)
     row |= {} if phase is None else {"cardiac_phase": round(phase, 3)}
     with atomic_path(job.output / row["image"]) as temporary:
-        nibabel.save(as_nifti(frame, spacing.value_mm), temporary)
+        nibabel.save(as_nifti(frame, spacing.value_mm, aspect=spacing.aspect), temporary)
+    _, content = cv2.imencode(".png", _thumbnail(frame))
     with atomic_path(job.output / "report" / "frames" / f"{name}.png") as temporary:
-        cv2.imwrite(os.fspath(temporary), _thumbnail(frame))
+        temporary.write_bytes(content.tobytes())  # cv2.imwrite leaves an empty file on a full disk, and says nothing
     return row
 
 

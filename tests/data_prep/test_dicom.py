@@ -119,6 +119,24 @@ def test_a_written_frame_is_the_one_in_the_file(export, ingested):
     assert matches, "no written frame equals a frame of the first run"
 
 
+@pytest.mark.parametrize(
+    "tags", [{"PixelSpacing": [0.2, 0.25]}, {"ImagerPixelSpacing": [0.4, 0.5]}, {"PixelAspectRatio": [4, 5]}], ids=str
+)
+def test_frames_of_pixels_that_are_not_square_keep_the_ratio_of_their_sides(export, tmp_path, tags):
+    dataset = pydicom.dcmread(export / f"{CANARY}_0" / "IM0")
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        if keyword in dataset:
+            del dataset[keyword]
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(tmp_path / "run.dcm")
+    assert ingest(tmp_path / "run.dcm", tmp_path / "data", "--spacing-mm", "0.2") == 0
+    (row,) = json.loads((tmp_path / "data" / "datalist.json").read_text())["pretraining"]
+    assert row["spacing_mm"] is None
+    width, height = nibabel.load(tmp_path / "data" / row["image"]).header.get_zooms()[:2]
+    assert height / width == pytest.approx(0.8)  # the spacing between rows comes first in DICOM
+
+
 def test_in_the_chosen_frame_the_whole_tree_is_filled(ingested):
     names = Pseudonyms.open(f"{ingested}.key", output=ingested)
     truth = {}

@@ -1,6 +1,8 @@
 """Files that are whole or absent."""
 
 import csv
+import errno
+import os
 
 import pytest
 
@@ -31,3 +33,21 @@ def test_a_text_that_a_spreadsheet_would_run_is_written_as_text(tmp_path, text):
     with (tmp_path / "a.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row == {"name": f"'{text}", "number": "-0.5", "written": "-0.5"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("path", ["a.csv", "new/b.json", "c.nii.gz"])
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, code, path):
+    target = tmp_path / path
+    write_text_atomic(target, "old")
+
+    def fill():
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise OSError(code, os.strerror(code))
+
+    with pytest.raises(OSError, match=f"'{target}'") as raised:
+        fill()
+    assert raised.value.errno == code
+    assert [file.name for file in target.parent.iterdir() if file.is_file()] == [target.name]
+    assert target.read_text() == "old"

@@ -14,7 +14,7 @@ import struct
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -93,20 +93,27 @@ def damage(content: bytes, rng: np.random.Generator) -> bytes:
     if way == 2:
         start, length = rng.integers(len(content)), rng.integers(1, 400)
         return content[: start + length] + content[start:]
-    if way >= 5:
-        return _with_dataset(content, (_retype, _lay_out, _damage_frames, _colour, _deflate)[way - 5], rng)
-    return _with_other_tags(content, rng, remove=way == 3)
-
-
-def _with_dataset(content: bytes, change: Callable[[pydicom.Dataset, np.random.Generator], None], rng) -> bytes:
+    change = (_remove_tags, _contradict, _retype, _lay_out, _damage_frames, _colour, _deflate)[way - 3]
     with disable_value_validation():
         dataset = pydicom.dcmread(pydicom.filebase.DicomBytesIO(content))
-        if not dataset.original_encoding[1]:  # pydicom writes no other byte order than it read: big-endian ones are cut
-            return content[: rng.integers(len(content))]
+        if change is _deflate and not dataset.original_encoding[1]:
+            return content[: rng.integers(len(content))]  # pydicom writes no other byte order than it read
         change(dataset, rng)
         target = pydicom.filebase.DicomBytesIO()
         dataset.save_as(target)
     return target.getvalue()
+
+
+def _remove_tags(dataset: pydicom.Dataset, rng: np.random.Generator) -> None:
+    tags = [element.tag for element in dataset]
+    for tag in rng.choice(len(tags), min(3, len(tags)), replace=False):
+        del dataset[tags[tag]]
+
+
+def _contradict(dataset: pydicom.Dataset, rng: np.random.Generator) -> None:
+    for keyword in rng.choice(list(CONTRADICTIONS), 2, replace=False):
+        values = CONTRADICTIONS[keyword]
+        setattr(dataset, keyword, values[rng.integers(len(values))])
 
 
 def _retype(dataset: pydicom.Dataset, rng: np.random.Generator) -> None:
@@ -172,23 +179,6 @@ def _deflate(dataset: pydicom.Dataset, rng: np.random.Generator) -> None:
     dataset.PixelData = bytes(BOMB_BYTES)
     dataset["PixelData"].is_undefined_length = False
     dataset.NumberOfFrames = (6, BOMB_BYTES // 1920, 10**6)[rng.integers(3)]
-
-
-def _with_other_tags(content: bytes, rng: np.random.Generator, *, remove: bool) -> bytes:
-    source = pydicom.filebase.DicomBytesIO(content)
-    with disable_value_validation():
-        dataset = pydicom.dcmread(source)
-        if remove:
-            tags = [element.tag for element in dataset]
-            for tag in rng.choice(len(tags), min(3, len(tags)), replace=False):
-                del dataset[tags[tag]]
-        else:
-            for keyword in rng.choice(list(CONTRADICTIONS), 2, replace=False):
-                values = CONTRADICTIONS[keyword]
-                setattr(dataset, keyword, values[rng.integers(len(values))])
-        target = pydicom.filebase.DicomBytesIO()
-        dataset.save_as(target)
-    return target.getvalue()
 
 
 def make_files(folder: Path, count: int, seed: int) -> Iterator[Path]:

@@ -1,8 +1,11 @@
 """The verb, where MONAI Label is missing."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from cmunet_monai.__main__ import main
 from cmunet_monai.label import doctor
@@ -35,6 +38,26 @@ def test_without_monai_label_the_server_says_how_to_install_it(without_monai_lab
 def test_studies_must_be_named(capsys):
     assert main(["label"]) == 2
     assert "--input must name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, option",
+    [
+        (["--frames", "1", "1"], "`--frames`"),
+        (["--studies", "no/studies"], "--studies"),
+        (["--bundle", "no/bundle"], "--bundle"),
+        (["--token-file", "no/token"], "--token-file"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_by_its_option(words, option, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cmunet_monai.label.doctor.missing_packages", list)
+    monkeypatch.setitem(
+        sys.modules, "cmunet_monai.label.server", SimpleNamespace(check_host=lambda *_: None, serve=None)
+    )
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (8, 8)).save("a.png")
+    assert main(["label", "--studies", str(tmp_path), "--workspace", "w", "--port", "0", *words]) == 2
+    assert option in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_loopback_is_the_default():

@@ -3,16 +3,9 @@
 import gzip
 import io
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -22,28 +15,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cmunet_monai.prediction import predict
+from tests.label.conftest import MODEL, picture, read, started, temporary, upload, write_bundle
 
 pytestmark = [
     pytest.mark.skipif(find_spec("monailabel") is None, reason="MONAI Label is not installed: make test-label"),
     pytest.mark.timeout(1200),
 ]
 
-BUNDLE = Path(__file__).parents[2] / "bundles" / "coronary_xa_segmentation"
-MODEL = "coronary_xa_segmentation"
 CANARY = "QXZJWKVBNMPL"
 PNG = [f"f{number}" for number in range(8)]
-
-
-def picture(seed, width=64, height=48):
-    """(H, W) uint8: noise with a dark line whose place depends on the seed, and the line."""
-    rng = np.random.default_rng(seed)
-    frame = 150 + 12 * rng.standard_normal((height, width))
-    rows = (height / 2 + height / 4 * np.sin(np.arange(width) / 9 + seed)).astype(int)
-    line = np.zeros((height, width), bool)
-    for offset in range(-2, 3):
-        line[rows + offset, np.arange(width)] = True
-    frame[line] -= 70
-    return frame.clip(0, 255).astype(np.uint8), line
 
 
 def write_dicom(path, frames):
@@ -62,30 +42,6 @@ def write_dicom(path, frames):
     dataset.PixelData = frames.tobytes()
     dataset.is_little_endian, dataset.is_implicit_VR = True, False
     dataset.save_as(path, write_like_original=False)
-
-
-@dataclass
-class Server:
-    url: str
-    workspace: Path
-    studies: Path
-    bundle: Path
-    log: Path
-
-    def ask(self, method, path, **options):
-        import requests
-
-        return requests.request(method, self.url + path, timeout=600, **options)
-
-    def infer(self, image_id, suffix=None, model=MODEL, **params):
-        form = {"params": json.dumps({"result_extension": suffix, **params})}
-        return self.ask("POST", f"/infer/{model}?image={image_id}&output=image", data=form)
-
-    def wait(self, task):
-        """The state of a background task when it has ended."""
-        while (state := self.ask("GET", task).json())["status"] in ("SUBMITTED", "RUNNING"):
-            time.sleep(1)
-        return state
 
 
 @pytest.fixture(scope="module")
@@ -107,40 +63,9 @@ def server(tmp_path_factory, eager_detector):
     write_dicom(studies / CANARY, np.stack([picture(40, 64, 64)[0]]))
     write_dicom(studies / f"{CANARY}.dcm", np.stack([picture(seed, 64, 64)[0] for seed in (50, 51, 52)]))
     (studies / "cut.png").write_bytes((studies / "f0.png").read_bytes()[:200])
-    shutil.copytree(BUNDLE, bundle, ignore=shutil.ignore_patterns("models"))
-    (bundle / "models").mkdir()
-    shutil.copy(eager_detector, bundle / "models" / "model.safetensors")
-    path = bundle / "configs" / "inference.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"channels": [4, 8, 16], "image_size": [64, 64]}))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = folder / "server.log"
-    command = [sys.executable, "-m", "cmunet_monai", "label", "--studies", str(studies), "--bundle", str(bundle)]
-    command += ["--workspace", str(folder / "workspace"), "--frames", "all", "--port", str(port)]
-    offline = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | offline)
-    started = Server(f"http://127.0.0.1:{port}", folder / "workspace", studies, bundle, log)
-    try:
-        _wait_until_up(started, process)
-        yield started
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _wait_until_up(server, process):
-    import requests
-
-    for _ in range(600):
-        assert process.poll() is None, server.log.read_text()[-3000:]
-        try:
-            if server.ask("GET", "/info/").status_code == 200:
-                return
-        except requests.ConnectionError:
-            time.sleep(1)
-    raise AssertionError(server.log.read_text()[-3000:])
+    write_bundle(bundle, eager_detector)
+    with started(folder) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -161,17 +86,6 @@ def alone(server, tmp_path_factory):
         name = path.name.removesuffix(".png").removesuffix(".nii.gz")
         masks[{"one.frame": "later_one_frame"}.get(name, name)] = read(path.read_bytes(), path.name)[0]
     return masks
-
-
-def read(content, name):
-    """((W, H) or (W, H, N) of 0 and 1, affine) of a PNG or NIfTI file's bytes."""
-    if name.endswith(".png"):
-        return (np.asarray(Image.open(io.BytesIO(content))).T > 0).astype(int), None
-    import gzip
-
-    image = nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if name.endswith(".gz") else content)
-    values = np.asarray(image.dataobj)
-    return (values[..., 0] if values.shape[2:] == (1,) else values).astype(int), image.affine
 
 
 def runs_of(server):
@@ -264,16 +178,6 @@ def test_what_cannot_be_answered_gets_a_message(server):
     refused(server.ask("GET", "/info/", headers={"Origin": "http://evil.example"}), 403, "web pages")
 
 
-def upload(server, name, mask, *, suffix=".png", tag="final"):
-    buffer = io.BytesIO()
-    if suffix == ".png":
-        Image.fromarray(mask.astype(np.uint8)).save(buffer, format="PNG")
-    else:
-        buffer.write(mask)
-    files = {"label": (f"label{suffix}", buffer.getvalue())}
-    return server.ask("PUT", f"/datastore/label?image={name}&tag={tag}", files=files, data={"params": "{}"})
-
-
 def test_labels_of_another_size_or_kind_are_refused(server):
     for answer, text in (
         (upload(server, "f0", np.zeros((64, 48))), "the size of its image"),
@@ -300,10 +204,6 @@ def as_format(kind):
     buffer = io.BytesIO()
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(buffer, format=kind)
     return buffer.getvalue()
-
-
-def temporary(server):
-    return sorted(path.name for path in (server.workspace / "temporary").iterdir())
 
 
 HOSTILE = {

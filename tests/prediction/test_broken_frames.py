@@ -2,7 +2,10 @@
 
 import csv
 import json
+import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +17,7 @@ from cmunet_monai.prediction import predict, results
 from cmunet_monai.prediction.command import main
 from data_prep.synthetic.cine import synthesize_cine
 from data_prep.synthetic.xa_file import write_xa
+from tests.conftest import small_disk
 
 TINY = {"channels": [4, 8, 16], "image_size": [64, 64], "num_workers": 0, "runtime": "torch", "overlays": False}
 
@@ -169,6 +173,68 @@ def test_a_full_disk_ends_the_run(frames, dark_detector, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "write_mask", full)
     with pytest.raises(OSError, match="No space left"):
         predict(frames, tmp_path / "out", weights=[dark_detector], **TINY)
+
+
+# Predicts into a disk with ever more room. Arguments: the frames, the output folder, the weights; the last line that it
+# writes is a JSON list, one object for each run
+FILL_AND_PREDICT = """
+import json
+import os
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from cmunet_monai.prediction import predict
+
+TINY = {"channels": [4, 8, 16], "image_size": [64, 64], "num_workers": 0, "runtime": "torch", "probabilities": True}
+
+
+def fill(folder, left):
+    filler = folder / "filler"
+    filler.unlink(missing_ok=True)
+    facts = os.statvfs(folder)
+    filler.write_bytes(bytes(facts.f_bavail * facts.f_frsize - left))
+
+
+def run(frames, output, weights):
+    # what a person reads, and what lies there afterwards
+    try:
+        error, verdicts = None, predict(frames, output, weights=[weights], **TINY)["verdicts"]
+    except OSError as raised:
+        error, verdicts = str(raised), None
+    for path in output.rglob("*.png"):
+        with Image.open(path) as picture:
+            picture.load()  # raises where it is cut or empty
+    for path in (output / "records").rglob("*.json"):
+        json.loads(path.read_text())
+    return {"error": error, "verdicts": verdicts, "left over": [path.name for path in output.rglob(".tmp-*")]}
+
+
+frames, output, weights = map(Path, sys.argv[1:])
+found = []
+for left_kib in (4, 12, 20, 24, 32, 48, 64):
+    fill(output, 1024 * left_kib)
+    found.append(run(frames, output, weights))
+(output / "filler").unlink()
+found.append(run(frames, output, weights))
+sys.stdout.write(f"\\n{json.dumps(found)}\\n")
+"""
+
+
+def test_on_a_full_disk_no_result_is_half_written_and_the_same_call_goes_on(frames, dark_detector, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    words = [*small_disk(output, mib=1), sys.executable, "-c", FILL_AND_PREDICT, frames, output, dark_detector]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *full, last = json.loads(done.stdout.splitlines()[-1])
+    errors = [run["error"] for run in full if run["error"] is not None]
+    assert len(errors) >= 3
+    assert all(re.search(f"No space left on device: '{re.escape(str(output))}/.+'", error) for error in errors)
+    assert [run["left over"] for run in (*full, last)] == [[]] * (len(full) + 1)
+    assert last["error"] is None
+    assert sum(last["verdicts"].values()) == len(list(frames.iterdir()))
 
 
 # What lies in the folder is what the tables say -----------------------------------------------------------------------

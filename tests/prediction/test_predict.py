@@ -82,6 +82,20 @@ def test_an_empty_mask_says_that_no_vessel_was_found(run, tmp_path):
     assert read_csv(tmp_path / "out" / "segments.csv") == []
 
 
+def test_nothing_is_in_mm_where_pixels_are_not_square_and_the_frame_says_so(frames, run, tmp_path):
+    tall = nib.Nifti1Image(np.asarray(Image.open(frames / "a.png")).T[..., None], np.diag([0.2, 0.25, 1, 1]))
+    nib.save(tall, frames / "a.nii.gz")
+    records = {record["id"]: record for record in run(frames, tmp_path / "out", spacing_mm=0.2)["records"]}
+    assert records["a.png"]["mean_diameter_mm"] == pytest.approx(0.2 * 6, abs=0.1)
+    assert "anisotropic" not in records["a.png"]["quality"]["reasons"]
+    oblong = records["a.nii.gz"]
+    assert (oblong["mean_diameter_mm"], oblong["spacing_mm"], oblong["quality"]["verdict"]) == (None, None, "review")
+    assert "anisotropic" in oblong["quality"]["reasons"]
+    rows = [row for row in read_csv(tmp_path / "out" / "segments.csv") if row["id"] == "a.nii.gz"]
+    assert rows
+    assert {row["length_mm"] for row in rows} == {""}
+
+
 def test_a_bad_file_is_reported_and_the_others_are_done(frames, run, tmp_path):
     (frames / "cut.png").write_bytes((frames / "a.png").read_bytes()[:100])
     assert run(frames, tmp_path / "out")["frames"] == 2

@@ -47,6 +47,7 @@ def test_a_burnt_out_fifth_is_to_be_reviewed():
 def test_what_the_header_says_is_a_reason_where_it_matters():
     quality = assess_frame(*angiogram(), concerns=["subtracted", "burned_in_annotation"])
     assert (quality.verdict, quality.reasons) == ("review", ("subtracted",))
+    assert assess_frame(*angiogram(), concerns=["anisotropic"]).reasons == ("anisotropic",)
 
 
 @pytest.mark.parametrize("agreement, reasons", [(0.64, ("views_disagree",)), (0.66, ())])

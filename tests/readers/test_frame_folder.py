@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -326,3 +327,36 @@ def test_what_the_header_says_against_a_run_goes_with_its_rows(exported, key, mo
     rows = [row for row in list_frames(exported, key=key, frames=[2]) if "run" in row]
     assert [row["concerns"] for row in rows] == [["subtracted", "burned_in_annotation"]] * 2
     assert all(row["id"].startswith(row["run"]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    "tags", [{"PixelSpacing": [0.2, 0.25]}, {"ImagerPixelSpacing": [0.3, 0.4]}, {"PixelAspectRatio": [4, 3]}], ids=str
+)
+def test_pixels_of_dicom_that_are_not_square_are_a_concern_and_have_no_mm(exported, key, tmp_path, tags):
+    dataset = pydicom.dcmread(exported / "copy.dcm")
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
+        if keyword in dataset:
+            del dataset[keyword]
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    (tmp_path / "run").mkdir()
+    dataset.save_as(tmp_path / "run" / "oblong.dcm")
+    (row,) = list_frames(tmp_path / "run", key=key, frames=[2], spacing_mm=0.2)
+    assert (row["spacing_mm"], row["concerns"]) == (None, ["anisotropic"])
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        nib.Nifti1Image(FRAME, np.diag([0.2, 0.25, 1, 1])),
+        nib.Nifti1Image(FRAME, np.array([[0, -0.3, 0, 5], [0.2, 0, 0, -7], [0, 0, 1, 2], [0, 0, 0, 1.0]])),
+        as_nifti(FRAME, None, aspect=0.75),
+    ],
+    ids=["of others", "turned", "of a run whose ratio alone is known"],
+)
+def test_pixels_of_nifti_that_are_not_square_are_a_concern_and_take_no_users_size(tmp_path, image):
+    nib.save(image, tmp_path / "oblong.nii.gz")
+    write_frame(tmp_path / "square.png")
+    oblong, square = list_frames(tmp_path, spacing_mm=0.3)
+    assert (oblong["spacing_mm"], oblong["spacing_source"], oblong["concerns"]) == (None, "unknown", ["anisotropic"])
+    assert (square["spacing_mm"], square.get("concerns")) == (0.3, None)

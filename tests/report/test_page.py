@@ -125,6 +125,14 @@ def test_an_absent_primary_comparison_is_said_to_be(study):
     assert text in page.text
 
 
+@pytest.mark.parametrize(
+    "option, value", [("--baseline", "nothing"), ("--test", "nothing"), ("--primary", "cm_unet:nothing:18")]
+)
+def test_a_value_that_cannot_be_is_named_by_its_option(study, option, value):
+    with pytest.raises(ValueError, match=option):
+        main([str(study.folder), "--output", str(study.folder / "report"), option, value])
+
+
 def test_with_another_baseline_no_comparison_is_primary_unless_named(study):
     page, _ = report(study, "--baseline", "cm_unet")
     assert "None is named for cm_unet as baseline: all comparisons are exploratory." in page.text

@@ -132,7 +132,7 @@ def test_only_the_primary_p_value_is_not_corrected(study):
 def test_mistakes_in_what_is_compared_are_named(study):
     with pytest.raises(ValueError, match="baseline 'mae' is not among the methods none, cm_unet"):
         compare(read_runs(study.folder), "mae", diagonal_px=1, primary=None)
-    with pytest.raises(ValueError, match="primary metric 'dcie' is not among dice"):
+    with pytest.raises(ValueError, match="metric 'dcie' is not among dice"):
         compared(study, primary=Primary(metric="dcie"))
     with pytest.raises(ValueError, match="'none' with itself"):
         compared(study, primary=Primary(method="none"))

@@ -487,6 +487,12 @@ def test_shards_share_the_methods_and_one_table(plan):
         shard_of(study, 3, 2)
 
 
+@pytest.mark.parametrize("shard", ["3/2", "0/2", "two"])
+def test_a_shard_that_cannot_be_is_named_by_its_option(plan, shard):
+    with pytest.raises(ValueError, match="--shard"):
+        main([str(plan), "--shard", shard])
+
+
 def test_two_processes_do_not_work_on_one_method(plan):
     def second(configs, overrides):
         with pytest.raises(BlockingIOError, match="another process is at work"):

@@ -91,7 +91,7 @@ def test_implausible_magnification_is_not_used(magnification):
 
 def test_pixels_that_are_not_square_give_no_mm():
     found = spacing(pixel_mm=(0.2, 0.25), calibration="FIDUCIAL", user_mm=0.3)
-    assert found == Spacing(None, "pixel_spacing_fiducial", ("anisotropic",))
+    assert found == Spacing(None, "pixel_spacing_fiducial", ("anisotropic",), aspect=0.8)
 
 
 @pytest.mark.parametrize("values", [(0.0, 0.2), (0.2,), (-0.2, -0.2), (0.2, 0.2, 0.2), (500.0, 500.0)])
