@@ -85,12 +85,12 @@ def test_a_verb_names_the_option_that_cannot_be(words, option, tmp_path, monkeyp
 @pytest.mark.parametrize(
     "words, option",
     [
-        ("dicom --source no/export --output out", "--source"),
+        ("dicom --source no/export --output out", "--input"),
         ("dicom --source . --output out --spacing-mm 7", "`--spacing-mm`"),
         ("deidentify --source . --output out --reviewed no/list.txt", "--reviewed"),
         ("split --datalist no/list.json --finetune-images 12 --output out", "--datalist"),
         ("synthesize --cine --frames 1 --output out", "--frames"),
-        ("arcade --source no/arcade --output out", "--source"),
+        ("arcade --source no/arcade --output out", "--input"),
         ("trees --trees 0 --output out", "--trees"),
     ],
 )
@@ -105,6 +105,6 @@ def test_convert_names_the_option_of_the_file_that_it_cannot_write(tmp_path, mon
     def convert(source, path):
         save_unet_weights(UNet(channels=(4, 8)), path)
 
-    monkeypatch.setattr("cmunet_monai.networks.command.convert_reference_weights", convert)
+    monkeypatch.setattr("cmunet_monai.networks.convert.convert_reference_weights", convert)
     assert main(["convert", "x.pth", "--output", str(tmp_path / "x.pt")]) == 2
     assert "`--output` must end in .safetensors, got x.pt" in capsys.readouterr().err

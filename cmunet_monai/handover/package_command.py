@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.new_key is None and (arguments.bundle is None or arguments.output is None):
         parser.error("BUNDLE and --output are needed")
-    with options_named(parser, vars(arguments), {"key": "--sign"}):
+    with options_named(parser, dict(vars(arguments)), {"key": "--sign"}):
         return _package(arguments)
 
 

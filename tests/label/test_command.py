@@ -44,7 +44,7 @@ def test_studies_must_be_named(capsys):
     "words, option",
     [
         (["--frames", "1", "1"], "`--frames`"),
-        (["--studies", "no/studies"], "--studies"),
+        (["--studies", "no/studies"], "--input"),
         (["--bundle", "no/bundle"], "--bundle"),
         (["--token-file", "no/token"], "--token-file"),
     ],
