@@ -1,11 +1,13 @@
-"""A Sphinx extension: what the code already says is not written a second time.
+"""A Sphinx extension: what code and results already say is not written a second time.
 
-Three pages end with text made at build time: the options of every command (from its argparse parser), the options of
-the bundles' configs (from the JSON files), and the public API (by autodoc, from each package's `__all__`).
+A line `<!-- from code: NAME -->` of a page is replaced at build time: by the options of every command (from its
+argparse parser), the options of the bundles' configs (from the JSON files), the public API (by autodoc, from each
+package's `__all__`), or a table of results (from its CSV).
 """
 
 import argparse
 import contextlib
+import csv
 import importlib
 import io
 import json
@@ -22,7 +24,8 @@ from sphinx.application import Sphinx
 from cmunet_monai.__main__ import main
 from cmunet_monai.verbs import VERBS, description
 
-BUNDLES = Path(__file__).parents[1] / "bundles"
+DOCS = Path(__file__).parent
+BUNDLES = DOCS.parent / "bundles"
 PACKAGES = (
     "networks",
     "methods",
@@ -38,23 +41,44 @@ PACKAGES = (
     "prediction",
     "writers",
 )
+FIRST = {
+    "spark": "SparK",
+    "cm_unet_prior": "CM-UNet with prior",
+    "cm_unet": "CM-UNet",
+    "mae": "MAE",
+    "vaso_mim": "VasoMIM",
+    "moco_v2": "MoCo v2",
+    "vessel_prior": "vessel prior",
+    "models_genesis": "Models Genesis",
+    "none": "random start",
+}
+FIRST_18 = {"none_longer_18": "random start, 500 epochs"} | FIRST
+FIRST_100 = {"none_longer_100": "random start, 95 epochs"} | FIRST
+FURTHER_18 = {
+    "cm_unet_longer": "(1) CM-UNet, 500 epochs",
+    "cm_unet_40_epochs": "(2) CM-UNet, pre-trained for 40 epochs",
+    "cm_unet_slow": "(3) CM-UNet, transferred layers slower",
+}
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
-    app.connect("source-read", _append)
+    app.connect("source-read", _fill)
     app.connect("autodoc-process-docstring", _as_text, priority=100)  # before napoleon's
     return {"parallel_read_safe": True}
 
 
-def _append(app: Sphinx, docname: str, source: list[str]) -> None:
+def _fill(app: Sphinx, docname: str, source: list[str]) -> None:
     makers = {
-        "reference/commands": commands,
-        "reference/config_options": config_options,
-        "reference/python_api": python_api,
+        "commands": commands,
+        "config options": config_options,
+        "python api": python_api,
+        "comparison 18": lambda: comparison("18", FIRST_18),
+        "further runs 18": lambda: comparison("18", FURTHER_18),
+        "comparison 100": lambda: comparison("100", FIRST_100),
     }
-    if docname in makers:
-        source[0] += "\n" + "\n".join(makers[docname]()) + "\n"
+    place = re.compile(r"^<!-- from code: (.+) -->$", re.MULTILINE)
+    source[0] = place.sub(lambda found: "\n".join(makers[found[1]]()), source[0])
 
 
 # The commands ---------------------------------------------------------------------------------------------------------
@@ -95,7 +119,8 @@ def _signature(action: argparse.Action) -> str:
     shown = ", ".join(f"`{name}`" for name in names)
     if not action.option_strings or action.nargs == 0:
         return shown
-    values = action.metavar or (action.choices and "{" + ",".join(map(str, action.choices)) + "}") or action.dest.upper()
+    choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else ""
+    values = action.metavar or choices or action.dest.upper()
     return f"{shown} `{' '.join(values) if isinstance(values, tuple) else values}`"
 
 
@@ -156,6 +181,43 @@ def _changes(option: str, overlays: dict[str, dict[str, Any]]) -> str:
 
 def _value(value: Any) -> str:
     return f"`{value if isinstance(value, str) else json.dumps(value)}`".replace("|", "\\|")
+
+
+# The results ----------------------------------------------------------------------------------------------------------
+
+
+def comparison(labels: str, starts: dict[str, str]) -> Iterator[str]:
+    """Markdown: the table of a study, best Dice first, from the CSVs that `cmunet report` wrote."""
+    means = _rows("table.csv", labels)
+    against = {key: row for key, row in _rows("comparisons.csv", labels).items() if row["baseline"] == "none"}
+    yield "| start | Dice | by draw | against random start | p (corrected) | clDice | modified HD | ADD | below 0.5 |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    for method in sorted(starts, key=lambda name: -float(means[name, "dice"]["mean"])):
+        dice = means[method, "dice"]
+        draws = ", ".join(f"{float(value):.3f}" for value in dice["by_draw"].split())
+        difference, p_value = "", ""
+        if row := against.get((method, "dice")):
+            low, high = float(row["lower_95"]), float(row["upper_95"])
+            difference = f"{float(row['difference']):+.3f} [{low:+.3f}, {high:+.3f}]"
+            corrected = f"{float(row['p_holm']):.2f}" if row["p_holm"] else "primary"
+            p_value = f"{float(row['p_value']):.2f} ({corrected})" if row["p_value"] else ""
+        others = [
+            _interval(means[method, "cl_dice"], 3),
+            _interval(means[method, "modified_hausdorff_px"], 1),
+            _interval(means[method, "add_px"], 2),
+            f"{100 * float(means[method, 'failure']['mean']):.1f}%",
+        ]
+        yield "| " + " | ".join([starts[method], _interval(dice, 3), draws, difference, p_value, *others]) + " |"
+
+
+def _rows(name: str, labels: str) -> dict[tuple[str, str], dict[str, str]]:
+    with (DOCS / "results" / "comparison" / name).open(newline="", encoding="utf-8") as file:
+        return {(row["method"], row["metric"]): row for row in csv.DictReader(file) if row["labels"] == labels}
+
+
+def _interval(row: dict[str, str], digits: int) -> str:
+    mean, low, high = (float(row[name]) for name in ("mean", "lower_95", "upper_95"))
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 # The Python API -------------------------------------------------------------------------------------------------------
