@@ -1,0 +1,59 @@
+"""What the documentation takes from code and results, where it stands on the built pages."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from cmunet_monai.verbs import VERBS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def from_code():
+    specification = importlib.util.spec_from_file_location("from_code", ROOT / "docs" / "from_code.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_every_verb_has_a_section_with_its_options(from_code):
+    text = "\n".join(from_code.commands())
+    assert re.findall(r"^## cmunet (\w+)$", text, re.MULTILINE) == list(VERBS)
+    assert "`-i`, `--input` `FILE_OR_FOLDER`" in text
+    assert "usage: cmunet predict" in text
+    assert "Takes the arguments of `python -m monai.bundle run`" in text  # `check` has no parser
+
+
+def test_option_of_a_config_stands_beside_what_overlays_make_of_it(from_code):
+    text = "\n".join(from_code.config_options())
+    (row,) = re.findall(r"^\| `view_size` \|.*$", text, re.MULTILINE)
+    assert row.startswith("| `view_size` | `224` | `compact.json`: `160`")
+    assert "| `bank_dir` | `methods/painted_arteries.json` | `$@dataset_dir + '/trees'` |" in text
+    assert "| `network_def` |" not in text
+
+
+def test_configs_that_run_alone_have_a_section_each(from_code):
+    found = re.findall(r"^### (.+)$", "\n".join(from_code.config_options()), re.MULTILINE)
+    assert found == ["train.json", "evaluate.json", "inference.json", "train.json"]
+
+
+def test_table_of_results_is_that_of_the_csv(from_code):
+    header, _, *rows = from_code.comparison("18", from_code.FIRST_18)
+    assert header.count("|") == rows[0].count("|")
+    assert len(rows) == 10
+    assert rows[0].startswith("| random start, 500 epochs | 0.670 [0.648, 0.691] |")  # the best first
+    (cm_unet,) = (row for row in rows if row.startswith("| CM-UNet |"))
+    assert "| +0.007 [-0.003, +0.018] | 0.22 (primary) |" in cm_unet
+    assert cm_unet.endswith("| 12.6% |")
+
+
+def test_every_public_name_is_documented(from_code):
+    text = "\n".join(from_code.python_api())
+    for name in ("networks.UNet", "methods.PaintedArteries", "metrics.compute_all", "readers.XADicomReader"):
+        assert f":: cmunet_monai.{name}\n" in text, name
+    for config in sorted((ROOT / "bundles").glob("*/configs/**/*.json")):
+        for target in set(re.findall(r'"_target_": "(cmunet_monai\.[\w.]+)"', config.read_text(encoding="utf-8"))):
+            assert f":: {target}\n" in text, target
