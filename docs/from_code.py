@@ -187,12 +187,12 @@ def _value(value: Any) -> str:
 
 
 def comparison(labels: str, starts: dict[str, str]) -> Iterator[str]:
-    """Markdown: the table of a study, best Dice first, from the CSVs that `cmunet report` wrote."""
+    """Markdown: two tables of a study, best Dice first, from the CSVs that `cmunet report` wrote."""
     means = _rows("table.csv", labels)
     against = {key: row for key, row in _rows("comparisons.csv", labels).items() if row["baseline"] == "none"}
-    yield "| start | Dice | by draw | against random start | p (corrected) | clDice | modified HD | ADD | below 0.5 |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-    for method in sorted(starts, key=lambda name: -float(means[name, "dice"]["mean"])):
+    order = sorted(starts, key=lambda name: -float(means[name, "dice"]["mean"]))
+    yield "| start | Dice | by draw | against random start | p (corrected) |\n| --- | --- | --- | --- | --- |"
+    for method in order:
         dice = means[method, "dice"]
         draws = ", ".join(f"{float(value):.3f}" for value in dice["by_draw"].split())
         difference, p_value = "", ""
@@ -201,13 +201,14 @@ def comparison(labels: str, starts: dict[str, str]) -> Iterator[str]:
             difference = f"{float(row['difference']):+.3f} [{low:+.3f}, {high:+.3f}]"
             corrected = f"{float(row['p_holm']):.2f}" if row["p_holm"] else "primary"
             p_value = f"{float(row['p_value']):.2f} ({corrected})" if row["p_value"] else ""
-        others = [
-            _interval(means[method, "cl_dice"], 3),
-            _interval(means[method, "modified_hausdorff_px"], 1),
-            _interval(means[method, "add_px"], 2),
-            f"{100 * float(means[method, 'failure']['mean']):.1f}%",
-        ]
-        yield "| " + " | ".join([starts[method], _interval(dice, 3), draws, difference, p_value, *others]) + " |"
+        yield f"| {starts[method]} | {_interval(dice, 3)} | {draws} | {difference} | {p_value} |"
+    yield "\n| start | clDice | modified HD | ADD | Dice below 0.5 |\n| --- | --- | --- | --- | --- |"
+    for method in order:
+        cl_dice = _interval(means[method, "cl_dice"], 3)
+        distance = _interval(means[method, "modified_hausdorff_px"], 1)
+        add = _interval(means[method, "add_px"], 2)
+        failed = f"{100 * float(means[method, 'failure']['mean']):.1f}%"
+        yield f"| {starts[method]} | {cl_dice} | {distance} | {add} | {failed} |"
 
 
 def _rows(name: str, labels: str) -> dict[tuple[str, str], dict[str, str]]:
