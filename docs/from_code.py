@@ -126,7 +126,7 @@ def _signature(action: argparse.Action) -> str:
 
 def _explanation(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
     text = parser._get_formatter()._expand_help(action) if action.help else ""
-    return _escape(text) + (" Required." if action.required and action.option_strings else "") or "(no further words)"
+    return _escape(text) + (" Required." if action.required and action.option_strings else "") or "See below."
 
 
 # The options of the bundles -------------------------------------------------------------------------------------------
@@ -134,6 +134,7 @@ def _explanation(action: argparse.Action, parser: argparse.ArgumentParser) -> st
 
 def config_options() -> Iterator[str]:
     """Markdown: for each config that runs alone, its options, and what the overlays make of them."""
+    meanings = json.loads((DOCS / "reference" / "options.json").read_text(encoding="utf-8"))
     for bundle in sorted(path for path in BUNDLES.iterdir() if (path / "configs").is_dir()):
         configs = {
             path.relative_to(bundle / "configs").as_posix(): json.loads(path.read_text(encoding="utf-8"))
@@ -146,16 +147,18 @@ def config_options() -> Iterator[str]:
         for name, config in alone.items():
             options = dict(_options(config))
             fitting = {key: overlay for key, overlay in overlays.items() if _fits(key, name)}
-            yield f"### {name}\n\n{_escape(config['_desc_'])}\n\n| option | default | changed by |\n| --- | --- | --- |"
+            yield f"### {name}\n\n{_escape(config['_desc_'])}\n"
+            yield "| option | meaning | default | changed by |\n| --- | --- | --- | --- |"
             for option, value in options.items():
-                yield f"| `{option}` | {_value(value)} | {_changes(option, fitting)} |"
+                yield f"| `{option}` | {meanings[option]} | {_value(value)} | {_changes(option, fitting)} |"
             yield ""
             new = {key: dict(_options(overlay)) for key, overlay in fitting.items()}
             rows = [(option, key, value) for key, found in new.items() for option, value in found.items()]
             rows = [row for row in rows if row[0] not in options]
             if rows:
-                yield "Options that an overlay adds:\n\n| option | overlay | default |\n| --- | --- | --- |"
-                yield from (f"| `{option}` | `{key}` | {_value(value)} |" for option, key, value in rows)
+                yield "Options that an overlay adds:\n\n| option | meaning | overlay | default |\n| --- | --- | --- | --- |"
+                for option, key, value in rows:
+                    yield f"| `{option}` | {meanings[option]} | `{key}` | {_value(value)} |"
                 yield ""
 
 

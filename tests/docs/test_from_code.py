@@ -1,6 +1,7 @@
 """What the documentation takes from code and results, where it stands on the built pages."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -30,9 +31,15 @@ def test_every_verb_has_a_section_with_its_options(from_code):
 def test_option_of_a_config_stands_beside_what_overlays_make_of_it(from_code):
     text = "\n".join(from_code.config_options())
     (row,) = re.findall(r"^\| `view_size` \|.*$", text, re.MULTILINE)
-    assert row.startswith("| `view_size` | `224` | `compact.json`: `160`")
-    assert "| `bank_dir` | `methods/painted_arteries.json` | `$@dataset_dir + '/trees'` |" in text
+    assert row == "| `view_size` | size of the views, in px | `224` | `compact.json`: `160` |"
+    (row,) = re.findall(r"^\| `bank_dir` \|.*$", text, re.MULTILINE)
+    assert row.endswith("| `methods/painted_arteries.json` | `$@dataset_dir + '/trees'` |")
     assert "| `network_def` |" not in text
+
+
+def test_every_option_has_a_meaning_and_no_meaning_is_left_over(from_code):
+    shown = re.findall(r"^\| `(\w+)` \|", "\n".join(from_code.config_options()), re.MULTILINE)
+    assert set(shown) == set(json.loads((ROOT / "docs" / "reference" / "options.json").read_text()))
 
 
 def test_configs_that_run_alone_have_a_section_each(from_code):
