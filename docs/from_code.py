@@ -156,7 +156,8 @@ def config_options() -> Iterator[str]:
             rows = [(option, key, value) for key, found in new.items() for option, value in found.items()]
             rows = [row for row in rows if row[0] not in options]
             if rows:
-                yield "Options that an overlay adds:\n\n| option | meaning | overlay | default |\n| --- | --- | --- | --- |"
+                yield "Options that an overlay adds:\n"
+                yield "| option | meaning | overlay | default |\n| --- | --- | --- | --- |"
                 for option, key, value in rows:
                     yield f"| `{option}` | {meanings[option]} | `{key}` | {_value(value)} |"
                 yield ""
