@@ -40,8 +40,8 @@ def draw_overlay(folder: Path) -> None:
     make("data_prep", "synthesize", *cine, "--output", folder / "export")
     (run,) = (folder / "export" / "dicom").rglob("*.dcm")
     make("cmunet_monai", "predict", "-i", run, "-o", folder / "results", "--frames", "all")
-    frames = [Image.open(path) for path in sorted((folder / "results" / "overlays").glob("*.png"))[3:17]]
-    frames = [frame.convert("RGB").resize((373, 384), Image.Resampling.LANCZOS) for frame in frames]
+    paths = sorted((folder / "results" / "overlays").glob("*.png"))[3:17]
+    frames = [Image.open(path).convert("RGB").resize((373, 384), Image.Resampling.LANCZOS) for path in paths]
     frames = frames[8:] + frames[:8]  # where nothing moves, a filled tree is shown
     greys = np.linspace(0, 255, 40)[:, None].repeat(3, axis=1)
     outlines = np.linspace(0.2, 1, 16)[:, None] * [OUTLINE]  # few colours, but those of the outline among them

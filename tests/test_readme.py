@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import nibabel
+import pytest
 
 from cmunet_monai.pseudonyms import Pseudonyms
 
@@ -66,6 +67,7 @@ def masks(folder, results):
     return sorted(path.name for path in (folder / results / "masks").iterdir())
 
 
+@pytest.mark.timeout(600)  # ten programs, one after another
 def test_readme_from_frames_to_a_package_that_is_accepted(tmp_path):
     _, (predict,), (train,), (hand_over,) = shown_commands("README.md")
     frames = synthetic_frames(tmp_path, "DATA", "FRAMES")
