@@ -7,7 +7,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format bench fuzz label test-label clean FORCE
+.PHONY: help demo test docs lint format bench fuzz label test-label clean FORCE
 
 PYTHON ?=
 DATA ?=
@@ -137,6 +137,9 @@ $(DEMO)/inference.done: $(DEMO)/evaluation.done
 test: $(READY)  ## Run the tests (or TESTS=tests/metrics), a file at a time on every core
 	$(VENV_PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(or $(TESTS),tests)
 
+docs: $(READY)  ## Build the documentation: docs/_build/html/index.html
+	$(VENV_PYTHON) -m sphinx --fail-on-warning --keep-going docs docs/_build/html
+
 lint: $(READY)  ## Check style, types and storeys: ruff, mypy, import-linter
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
@@ -187,5 +190,5 @@ test-label: $(LABEL_READY)  ## Run the tests of the label server, against a real
 	$(LABEL_PYTHON) -m pytest tests/label
 
 clean:  ## Remove the demo, caches and build outputs (not .venv, not other runs)
-	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEMO) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find cmunet_monai data_prep bundles tests -name __pycache__ -type d -prune -exec rm -rf {} +

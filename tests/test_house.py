@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-TOP_LEVEL_FOLDERS = {".ci", "bundles", "cmunet_monai", "data_prep", "tests"}
+TOP_LEVEL_FOLDERS = {".ci", "bundles", "cmunet_monai", "data_prep", "docs", "tests"}
 # Folders at the root of a disk whose paths are somebody's own
 PERSONAL = ("home", "root", "Users", "work", "mnt", "media", "srv", "scratch")
 PERSONAL_PATH = re.compile(r"(?<![\w.@}/~-])/(?:" + "|".join(PERSONAL) + r")/\w")
