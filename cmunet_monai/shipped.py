@@ -20,7 +20,7 @@ FILES = (
     "models/model.json",
     "models/model.safetensors",
 )
-"""What a wheel and a copy hold of a bundle: all but results. setup.cfg has the same."""
+"""What a wheel and a copy hold of a bundle: everything. setup.cfg has the same."""
 
 
 def shipped_bundle(name: str) -> Path:

@@ -236,11 +236,10 @@ def python_api() -> Iterator[str]:
         yield f"## {package}\n\n{_escape((module.__doc__ or '').strip())}\n\n```{{eval-rst}}"
         for member in sorted(module.__all__):
             thing = getattr(module, member)
-            source = getattr(thing, "__module__", package)
-            if next((other for other in PACKAGES if source.startswith(f"cmunet_monai.{other}.")), name) != name:
-                continue  # a second name, of what stands under its own package
             kind = "class" if isinstance(thing, type) else "function" if callable(thing) else "data"
-            yield f".. auto{kind}:: {package}.{member}\n" + ("   :members:\n" if kind == "class" else "")
+            home = next((other for other in PACKAGES if f".{other}." in getattr(thing, "__module__", "")), name)
+            options = ("   :members:\n" if kind == "class" else "") + ("   :no-index:\n" if home != name else "")
+            yield f".. auto{kind}:: {package}.{member}\n" + options
         yield "```\n"
 
 

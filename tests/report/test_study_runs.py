@@ -29,7 +29,7 @@ def test_kept_tables_without_records_are_read_and_what_they_lack_is_said_once(st
 
 
 def test_the_tables_of_the_published_comparison_can_still_be_read():
-    found = read_runs(Path(__file__).parents[2] / "bundles/coronary_xa_segmentation/docs/results/comparison")
+    found = read_runs(Path(__file__).parents[2] / "docs/results/comparison")
     assert {runs.labelled_images for runs in found.runs.values()} == {18, 100}
     assert len(found.cells) == len(found.planned)
     assert len(found.missing) == 1

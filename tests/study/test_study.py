@@ -18,7 +18,7 @@ from cmunet_monai.study.record import read_records
 from cmunet_monai.study.runner import cells_of, run_bundle, shard_of
 
 RATES = [0.001, 0.01]
-COMPARISON = Path(__file__).parents[2] / "bundles/coronary_xa_segmentation/docs/results/comparison"
+COMPARISON = Path(__file__).parents[2] / "docs/results/comparison"
 
 
 @pytest.fixture
