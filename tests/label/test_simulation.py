@@ -1,9 +1,14 @@
 """Simulated annotators, without training."""
 
+from pathlib import Path
+from runpy import run_path
+
 import numpy as np
 import pytest
 
-from cmunet_monai.label.simulation import choose_rows, compare, draw_comparison, next_click, simulate_clicks
+SIMULATE = run_path(str(Path(__file__).parents[2] / "docs/results/annotator/simulate.py"))
+choose_rows, compare, draw_comparison = SIMULATE["choose_rows"], SIMULATE["compare"], SIMULATE["draw_comparison"]
+next_click, simulate_clicks = SIMULATE["next_click"], SIMULATE["simulate_clicks"]
 
 
 def test_a_click_goes_to_the_middle_of_the_largest_error():

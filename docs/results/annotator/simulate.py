@@ -1,4 +1,4 @@
-"""Annotators that are simulated: `python -m cmunet_monai.label.simulation {clicks,annotator} --help`.
+"""Annotators that are simulated: `python docs/results/annotator/simulate.py {clicks,annotator} --help`.
 
 `clicks`: on each test frame, one to five clicks at the middle of the largest error, as a person would place them.
 `annotator`: starting from a few labelled frames, some more a round, chosen by the server's strategy or at random; after
@@ -237,7 +237,7 @@ def _click_table(segmenter: Segmenter, rows: Sequence[Row], clicks: int) -> list
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m cmunet_monai.label.simulation", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("clicks", "annotator"))
     parser.add_argument("--bundle", type=Path, required=True, help="with models/model.safetensors, the start")
     parser.add_argument("--datalist", type=Path, required=True)
