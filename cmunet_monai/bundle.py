@@ -1,4 +1,4 @@
-"""Run and load bundles, the one place that does: values from outside reach them literally.
+"""Run and load bundles. All other modules use this one, so that values from outside are passed literally.
 
 MONAI reads every text in a config, an override of the command line included: what begins with `$` is run as Python, `@`
 and `%` refer to other places, `#` becomes `::`, and its command line takes `2024` for a number and `my,data` for a
@@ -34,7 +34,7 @@ class Config:
 
 
 def literal(value: Any) -> Any:
-    """Config that comes to `value`, whatever characters it holds.
+    """Return config that MONAI resolves to exactly `value`, whatever characters it contains.
 
     Args:
         value: text, a path (which becomes text), a list or dictionary of numbers and texts; anything else, such as a

@@ -32,7 +32,7 @@ EXTRAS = {
 _LOADED = ("bundle", "inferers", "networks", "prediction.run_bundle", "prediction.results", "readers", "transforms")
 NOT_TO_PREDICT = ("matplotlib", "tensorboard")
 EPILOG = """\
-ok: as it must be. absent: not needed to predict. MISSING: `predict` cannot run without it.
+ok: installed and usable. absent: not installed, but not needed by `predict`. MISSING: `predict` cannot run without it.
 
 exit code: 0 where `predict` can run, 1 where it cannot
 """

@@ -34,7 +34,9 @@ def options_named(
             named += f" ({', '.join(quoted)})" if quoted else ""
         if named == text:
             raise
-        kind = next(kind for kind in (OSError, ValueError, RuntimeError) if isinstance(error, kind))
+        kind = (
+            type(error) if isinstance(error, OSError) else ValueError if isinstance(error, ValueError) else RuntimeError
+        )
         raise kind(named) from error
 
 

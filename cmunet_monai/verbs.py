@@ -40,33 +40,41 @@ _GROUPS = {
         "synthesize": Verb(
             "data_prep.synthesize", "make synthetic angiograms, single frames or XA runs, with exact masks"
         ),
-        "trees": Verb("data_prep.trees", "make synthetic coronary trees, to paint into unlabelled angiograms"),
-        "split": Verb("data_prep.split", "write the data lists of the study protocol from one data list"),
+        "trees": Verb("data_prep.trees", "make synthetic coronary trees for pre-training with painted arteries"),
+        "split": Verb(
+            "data_prep.split", "divide a data list into lists for pre-training, cross-validation and the final fit"
+        ),
     },
     "train and compare": {
-        "bundles": Verb("cmunet_monai.shipped", "say where the bundles lie, or copy them, to train with"),
-        "check": Verb("cmunet_monai.check.command", "name every mistake in a bundle run before it starts"),
+        "bundles": Verb(
+            "cmunet_monai.shipped", "print where the bundles are installed, or copy them to a folder for training"
+        ),
+        "check": Verb("cmunet_monai.check.command", "report mistakes in a bundle run before it starts"),
         "convert": Verb("cmunet_monai.networks.command", "turn a published checkpoint into weights of this package"),
         "study": Verb(
             "cmunet_monai.study.command", "pre-train methods, fine-tune them on several draws of labelled images"
         ),
         "report": Verb(
-            "cmunet_monai.report.command", "make one page of a study: tables, paired tests, figures, sources"
+            "cmunet_monai.report.command",
+            "write an HTML page with the results of a study: tables, paired tests, figures, sources",
         ),
     },
     "annotate": {
         "label": Verb(
-            "cmunet_monai.label.command", "serve angiograms to annotators by MONAI Label, and learn from them"
+            "cmunet_monai.label.command",
+            "serve angiograms to annotators with MONAI Label, and fine-tune on their labels",
         ),
     },
     "hand a model over": {
         "package": Verb(
             "cmunet_monai.handover.package_command", "make one zip of a bundle and its weights for a partner"
         ),
-        "verify": Verb("cmunet_monai.handover.verify_command", "judge such a zip before anything in it is run"),
+        "verify": Verb(
+            "cmunet_monai.handover.verify_command", "check a zip made by `package` before anything in it is run"
+        ),
     },
     "look after the installation": {
-        "doctor": Verb("cmunet_monai.doctor", "say what is installed, what is missing, and how to get it"),
+        "doctor": Verb("cmunet_monai.doctor", "show what is installed, what is missing, and how to install it"),
     },
 }
 VERBS = {name: verb for group in _GROUPS.values() for name, verb in group.items()}
@@ -77,14 +85,14 @@ usage: {program} VERB [--help | arguments]
        {program} --version
 {groups}
 
-Training and evaluation are MONAI's: python -m monai.bundle run (`{program} bundles DIR` copies the bundles).
+To train and evaluate, use MONAI's own command, python -m monai.bundle run. `{program} bundles DIR` copies the bundles.
 
 exit code:
   0    done
-  1    no: `verify` refuses the package, or `doctor` finds that `predict` cannot run
+  1    negative result: `verify` rejects the package, or `doctor` finds that `predict` cannot run
   2    a mistake in the command, or nothing could be done: standard error says why, as `error: ...`
-  3    done in part: `predict` has passed over some files or frames, and lists them
-  130  interrupted by Ctrl-C; the same command goes on"""
+  3    partly done: `predict` skipped some files or frames, and lists them in passed_over.csv
+  130  interrupted by Ctrl-C; run the same command again to resume"""
 
 
 def program() -> str:

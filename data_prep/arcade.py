@@ -135,10 +135,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="holds syntax/ and stenosis/",
+        help="folder that contains syntax/ and stenosis/",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the dataset folder to write")
-    parser.add_argument("--labels", choices=LABELS, default="vessel", help="what the masks hold (default: vessel)")
+    parser.add_argument("--labels", choices=LABELS, default="vessel", help="content of the masks (default: vessel)")
     parser.add_argument(
         "--add-unlabelled",
         action="store_true",

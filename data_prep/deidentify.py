@@ -10,18 +10,18 @@ Patient ID is named and shifted by its study.
 
 A run that declares burned-in annotations, or shows text-like structure in the darkest or brightest values over time,
 is not copied but listed in OUTPUT/quarantine.csv, until a person has looked at it in a viewer of their own and names
-its pseudonym in the file of --reviewed; the map beside the key says which file it is. BurnedInAnnotation NO is written
-after that look or check alone. The check is no proof: of drawn texts about one in eight was missed, of those of 8 px
-two in five. Look at the copies before you hand them on.
+its pseudonym in the file of --reviewed; the map beside the key says which file it is. BurnedInAnnotation is set to NO
+only after this automatic check or the review by a person. The check is not reliable: in a test with drawn text it
+missed about one in eight, and two in five of the texts that were 8 px high. Look at the copies before you share them.
 
 Pseudonyms are HMAC-SHA256 with a random key, made at the first run in a file that only you can read (--key). It, and
 the map of pseudonyms beside it, identify the patients: keep them apart from OUTPUT. Pseudonymised copies remain
 personal data (GDPR, recital 26): whoever holds the key, or knows the anatomy, can tell whose they are.
 
-OUTPUT/deidentified.csv says of each file what became of it; `unfit` names the attributes (never their values) that a
-copy lost, wholly or in part, since their values did not fit, `repaired` those that it has in the form that the
-standard asks for, `reads_otherwise` what the reader therefore says otherwise of it, `damaged_frames` the numbers, from
-0, of those that it was left without: a run with damaged frames is copied with --without-damaged-frames only.
+OUTPUT/deidentified.csv says of each file what became of it; `unfit` lists attributes that were removed, wholly or in
+part, because their values were invalid. `repaired` lists attributes that were corrected to the form of the standard.
+`reads_otherwise` lists what the reader reports differently as a result. `damaged_frames` lists the numbers, from 0, of
+frames that were left out (only with --without-damaged-frames). Values of attributes are never written.
 
 An interrupted run goes on with the same command; a second run does nothing; a changed source file is done again.
 Copies of files that are no longer in the export are kept: to leave a patient out, write to a new folder.
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--without-damaged-frames",
         action="store_true",
-        help="copy runs with damaged frames without these (default: such a run is not copied)",
+        help="copy runs that have damaged frames, without those frames (default: do not copy such runs)",
     )
 
 

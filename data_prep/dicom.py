@@ -1,21 +1,24 @@
 """Turn an export of XA DICOM into frames: chosen, pseudonymised, with a data list and a report.
 
-Walks any tree, zip archives included, and keeps X-Ray Angiographic, Enhanced XA and X-Ray Radiofluoroscopic objects; of
-a cine with damaged frames the others are used, and these named by number. Every other file is listed with its reason
-(one without the preamble of PS3.10 counts as no DICOM). Of each run it writes the chosen frames as NIfTI (with the size
+Walks any tree, zip archives included, and keeps X-Ray Angiographic, Enhanced XA and X-Ray Radiofluoroscopic objects; if
+some frames of a cine are damaged, the others are used and the damaged ones are listed by number. Every other file is
+listed with its reason
+(a file without the PS3.10 preamble is not read as DICOM). Of each run it writes the chosen frames as NIfTI (with the
+size
 of a pixel at the patient, where it is known), and into OUTPUT: datalist.json (list `pretraining`), files.csv, runs.csv
 and report/index.html with a contact sheet. A run that declares burned-in annotations, or shows text-like structure, is
 not written until a person has looked at it in a viewer of their own and names its pseudonym in the file of --reviewed.
 
-Pseudonyms are HMAC-SHA256 with a random key, made at the first run in a file that only you can read (--key). It, and
-the map of pseudonyms beside it, identify the patients: keep them apart from OUTPUT. Pseudonymised frames and the
+Pseudonyms are HMAC-SHA256 with a random key, made at the first run in a file that only you can read (--key). The key
+and the table of pseudonyms beside it identify the patients, so keep both apart from OUTPUT. Pseudonymised frames and
+the
 contact sheet remain personal data.
 
 Masks that you draw go to OUTPUT/labels/ID.nii.gz (or .png), ID being the frame's name: the next run lists these frames
-in `training`, and `data_prep split` makes the lists for fine-tuning of them.
+in `training`, and `cmunet split` writes the lists for fine-tuning.
 
-An interrupted ingestion goes on with the same command; a second run does nothing; a changed source file is done
-again. Frames of files that are no longer in the export are kept: to leave a patient out, write to a new folder.
+To resume an interrupted ingestion, run the same command again. Unchanged files are not processed again; changed source
+files are. Frames of files that are no longer in the export are kept. To exclude a patient, write to a new folder.
 """
 
 import argparse
@@ -44,8 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which frames of a run: the fullest, one to measure (filled and still), early and late ones, or all: more "
         "unlabelled frames for pre-training and mean_teacher.json (default: fullest)",
     )
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="of `--frames all`, every N-th (default: 1)")
-    parser.add_argument("--spacing-mm", type=float, metavar="MM", help="size of a pixel for runs that do not know it")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="with `--frames all`: write every N-th frame (default: 1)"
+    )
+    parser.add_argument(
+        "--spacing-mm",
+        type=float,
+        metavar="MM",
+        help="pixel size in mm at the patient, for runs that do not contain it",
+    )
     parser.add_argument("--any-sop-class", action="store_true", help="take other DICOM images than XA too")
     parser.add_argument("--keep-flagged", action="store_true", help="keep subtracted and bright-contrast runs")
 

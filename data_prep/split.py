@@ -1,8 +1,9 @@
 """Split a datalist by the paper's protocol: few labelled frames to fine-tune, the other non-test frames to pre-train.
 
-Non-test frames are the lists `training` and `pretraining`. `--ratio 79:1` takes one in 80 of the labelled ones for
-fine-tuning (to the nearest whole number, halves up: 12 of 992, 13 of 1000); `--finetune-images 18` takes exactly 18.
-All others, without their labels, and all rows of `pretraining` make up the list `pretraining`. No patient or
+Non-test frames are the lists `training` and `pretraining`. `--ratio 79:1` takes one in 80 of the labelled frames for
+fine-tuning, rounded to the nearest whole number (12 of 992, 13 of 1000). `--finetune-images 18` takes exactly 18. The
+new list `pretraining` contains all other frames without their labels, and all rows of the old list `pretraining`. No
+patient or
 near-duplicate group is in two lists: a group with an unlabelled row is not chosen, and the folds are made of whole
 groups.
 
@@ -12,12 +13,12 @@ Writes into the folder given as --output
 Paths in them stay relative to the dataset folder, which is that of --datalist.
 
 --draws 3 writes draw_0, draw_1, draw_2 with these files each, seeded seed, seed + 1, seed + 2. The draws share no
-group, and the list `pretraining` of each is the rows of no draw, so that one pre-training serves all of them without
-having seen any fine-tuning frame.
+group. The list `pretraining` is the same for all draws and contains no frame of any draw, so one pre-training can be
+used for all of them.
 
---inside 100 draws a set of 100 labelled rows first, and the draws inside it: few labels are then compared with more
-after one pre-training that has seen none of them. The set is written as inside/, with folds of its own, the draws as
-draw_0 and so on beside it.
+--inside 100 first draws a set of 100 labelled frames, and then the draws from this set. You can then compare few labels
+with many after one pre-training that has seen none of them. The set is written to inside/, with its own folds. The
+draws are written beside it, to draw_0 and so on.
 
 The choice depends on the seed and the groups' names alone, not on the order of rows: groups are taken in the order of
 the SHA-256 of "seed:group". Each file records the settings, the counts and the SHA-256 of the datalist.
@@ -59,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draws", type=int, default=1, metavar="N", help="number of draws that share no group (default: 1)"
     )
-    parser.add_argument("--inside", type=int, metavar="100", help="take the fine-tuning frames inside a set of so many")
+    parser.add_argument(
+        "--inside", type=int, metavar="100", help="draw the fine-tuning frames from a set of this many labelled frames"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write")
 
 
@@ -140,7 +143,10 @@ def images_for_ratio(ratio: str, labelled: int) -> int:
     parts = pretraining + finetuning
     count = (2 * labelled * finetuning + parts) // (2 * parts)
     if count == 0:
-        raise ValueError(f"--ratio {ratio} of {labelled} labelled non-test frames gives 0 frames to fine-tune")
+        raise ValueError(
+            f"--ratio {ratio} gives 0 fine-tuning frames, since there are {labelled} labelled non-test frames: "
+            "choose a larger share, or skip `split` if you have no labels"
+        )
     return count
 
 
@@ -161,7 +167,7 @@ def draw_splits(datalist: Datalist, *, count: int, folds: int, seed: int, draws:
     if available < draws * count:
         blocked = len(datalist.lists["training"]) - available
         raise ValueError(
-            f"{draws} x {count} frames to fine-tune asked for, but only {available} labelled frames can be chosen"
+            f"{draws} x {count} fine-tuning frames were requested, but only {available} labelled frames are available"
             + (f" ({blocked} more share a group with `pretraining` rows)" if blocked else "")
         )
     result = []

@@ -80,11 +80,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the dataset folder to write")
     parser.add_argument("--cine", action="store_true", help="make angiography runs as DICOM, not single frames")
     parser.add_argument(
-        "--frames", type=int, default=64, metavar="N", help="how many frames; with --cine in every run (default: 64)"
+        "--frames",
+        type=int,
+        default=64,
+        metavar="N",
+        help="number of frames in all, or with --cine in each run (default: 64)",
     )
-    parser.add_argument("--frames-per-patient", type=int, metavar="N", help="views of one (default: 4)")
-    parser.add_argument("--patients", type=int, metavar="N", help="with --cine: how many (default: 4)")
-    parser.add_argument("--runs-per-patient", type=int, metavar="N", help="with --cine: views of one (default: 2)")
+    parser.add_argument(
+        "--frames-per-patient", type=int, metavar="N", help="frames (views) of each patient (default: 4)"
+    )
+    parser.add_argument("--patients", type=int, metavar="N", help="with --cine: number of patients (default: 4)")
+    parser.add_argument(
+        "--runs-per-patient",
+        type=int,
+        metavar="N",
+        help="with --cine: number of runs (views) of each patient (default: 2)",
+    )
     parser.add_argument(
         "--transfer-syntax",
         choices=tuple(TRANSFER_SYNTAX_NAMES),

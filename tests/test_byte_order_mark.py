@@ -62,7 +62,7 @@ def test_the_map_of_pseudonyms_may_have_one_and_keeps_what_it_holds(tmp_path):
 
 def test_a_token_may_have_one_and_no_other_character_than_ascii(tmp_path):
     assert read_token(marked(tmp_path / "token", "sixteen letters!\n")) == "sixteen letters!"
-    with pytest.raises(ValueError, match="must be of ASCII characters"):
+    with pytest.raises(ValueError, match="must contain only ASCII characters"):
         read_token(marked(tmp_path / "token", "sechzehn Zeichen ä\n"))
 
 

@@ -48,7 +48,7 @@ def parse_arguments(argv: Sequence[str]) -> RunArguments:
         given.update(bound.pop("override", {}), **bound)
 
     bare = list(takewhile(lambda word: word.lower().endswith((".json", ".yaml", ".yml")), argv))
-    fire.Fire(capture, command=list(argv[len(bare) :]), name="python -m cmunet_monai check")
+    fire.Fire(capture, command=list(argv[len(bare) :]), name="cmunet check")
     options = list(_options(argv))
     texts = dict(options)
     problems = [

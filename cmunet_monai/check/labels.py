@@ -1,4 +1,4 @@
-"""The labels of a list: whether each can be read, fits its frame, and holds about as much vessel as the others."""
+"""Check the labels of a list: each can be read, fits its frame, and has about as much vessel as the others."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

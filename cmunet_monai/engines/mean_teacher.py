@@ -45,7 +45,7 @@ class MeanTeacher:
         optimizer.register_step_post_hook(lambda *_: self.follow())
 
     def attach(self, engine: Engine) -> None:
-        """After the handler that resumes a run."""
+        """Register the handlers; call this after the handler that resumes a run."""
         engine.add_event_handler(Events.STARTED, self.start)
 
     def start(self, engine: Engine) -> None:
@@ -76,8 +76,8 @@ class MeanTeacher:
             batch: `image`, (B, 1, H, W), what the student sees; `clean`, the same before changes of intensity; `label`,
                 (B, 1, H, W), of 0 and 1, 0 where there is none; `labelled`, (B,) bool.
         Returns:
-            `image`, and `label`, `labelled`, and `teacher`, (B, 1, H, W), the probability of an artery, which is 0 for
-            labelled frames: nobody asks for it.
+            `image`, and a target with `label`, `labelled` and `teacher`. `teacher` is (B, 1, H, W), the teacher's
+            probability of an artery; it is 0 for labelled frames, where it is not used.
         """
         views = prepare_views(batch, device, non_blocking)[0]
         labelled = views["labelled"].bool()

@@ -13,7 +13,7 @@ Place = tuple[int, int, int]
 
 
 class MixedDataset(Dataset):
-    """Several data sets whose samples have the same keys; a sample is asked for by its place.
+    """Several data sets whose samples have the same keys, concatenated and indexed by position.
 
     Args:
         datasets: the data sets; None where there is none (no labels).
@@ -46,7 +46,8 @@ class MixedBatchSampler(Sampler[list[Place]]):
     Args:
         dataset: the data sets.
         counts: samples of each in a batch of one process; 0 leaves a data set out, as does a data set that is None.
-        paced_by: the data set that an epoch passes once, but for a last part of a batch.
+        paced_by: index of the data set that defines the length of an epoch: it is passed once, without a last
+            incomplete batch.
         num_replicas: processes that share the batches.
         rank: number of this process.
         seed: seed of the run.
@@ -75,7 +76,7 @@ class MixedBatchSampler(Sampler[list[Place]]):
         pace = self.counts[paced_by] * num_replicas
         if pace == 0 or self.sizes[paced_by] < pace:
             raise ValueError(
-                f"the {self.sizes[paced_by]} frames that an epoch passes once do not fill one batch "
+                f"the {self.sizes[paced_by]} frames of an epoch are too few for one batch "
                 f"({counts[paced_by]} of them in each of {num_replicas} processes)"
             )
         self.steps = self.sizes[paced_by] // pace

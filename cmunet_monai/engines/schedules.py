@@ -66,7 +66,7 @@ def warmup_cosine(
         ValueError: if the warm-up is not shorter than the run.
     """
     if not 0 <= warmup_epochs < max_epochs:
-        raise ValueError(f"`warmup_epochs` must be in 0 .. max_epochs - 1 = {max_epochs - 1}, got {warmup_epochs}")
+        raise ValueError(f"`warmup_epochs` must be from 0 to {max_epochs - 1} (`max_epochs` - 1), got {warmup_epochs}")
     steps = len(loader)
     return WarmupCosineSchedule(optimizer, warmup_steps=warmup_epochs * steps, t_total=max_epochs * steps)
 

@@ -41,7 +41,7 @@ class SeededCacheDataset(CacheDataset):
         self.epoch = epoch
 
     def draw(self, index: int, repeat: int) -> Any:
-        """The sample of a row that is drawn for the `repeat`-th time in this epoch, from 0."""
+        """Return a new random sample of a row; `repeat` (from 0) counts its samples in this epoch."""
         name = (self.seed, self.epoch, index) if repeat == 0 else (self.seed, self.epoch, index, repeat)
         self.random_state.seed(int(np.random.SeedSequence(name).generate_state(1)[0]))
         for item in self.random_transforms:

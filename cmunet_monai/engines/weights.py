@@ -38,7 +38,7 @@ def load_trained(network: nn.Module, weights: Weights | Sequence[Weights]) -> li
         report = load_unet_weights(member, file)
         if report.missing or report.skipped:
             raise ValueError(
-                f"{file} is not a trained model of this network (same channels and configs as in training?): {report}"
+                f"{file} does not fit this network; were `channels` and the configs the same in training? {report}"
             )
         reports.append(report)
     return reports

@@ -34,7 +34,7 @@ class Label:
 
     @property
     def vessel_share(self) -> float:
-        """Of all pixels, from 0 to 1."""
+        """Share of the pixels that are vessel, from 0 to 1."""
         return float(np.count_nonzero(self.classes) / self.classes.size)
 
 
@@ -76,9 +76,11 @@ def _classes_of(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     if not np.isfinite(found).all() or (found != np.rint(found)).any() or found[0] < 0:
         raise ValueError(f"it must hold whole numbers, got {found[0]:g} to {found[-1]:g}; {_HOW}")
     if len(found) > 2 and found[-1] > MAX_CLASS:
-        raise ValueError(f"it holds {len(found)} levels up to {found[-1]:g} (soft edges?); {_HOW}")
+        raise ValueError(
+            f"it has {len(found)} grey levels up to {found[-1]:g}, which may come from soft (antialiased) edges; {_HOW}"
+        )
     if found[0] != 0:
-        raise ValueError(f"no pixel of it is background, the least value is {found[0]:g}; {_HOW}")
+        raise ValueError(f"it has no background pixel (value 0): the smallest value is {found[0]:g}; {_HOW}")
     if found[-1] > MAX_CLASS:
         return (values != 0).astype(np.uint8)
     return values.astype(np.uint8)
@@ -103,9 +105,7 @@ def _drawn(image: Image.Image) -> NDArray[np.generic]:
     if image.mode == "RGB":
         return _one_colour(np.asarray(image))
     if image.mode not in ("1", "L", "I", "I;16", "I;16B"):
-        raise ValueError(
-            f"its pixels are of a kind that has no one meaning (mode {image.mode}): save it as grey levels"
-        )
+        raise ValueError(f"its pixel format (mode {image.mode}) cannot be read as a label: save it as greyscale")
     return np.asarray(image)
 
 
@@ -114,13 +114,16 @@ def _palette_numbers(image: Image.Image) -> NDArray[np.uint8]:
     used = np.unique(numbers)
     colours = len(image.getpalette() or ()) // 3
     if used[-1] >= colours:
-        raise ValueError(f"it uses number {used[-1]} of a palette of {colours} colours: it is damaged")
+        raise ValueError(f"it is damaged: a pixel has palette index {used[-1]}, but the palette has {colours} colours")
     transparent = image.info.get("transparency", b"")
     if isinstance(transparent, int):
         transparent = bytes(0 if number == transparent else 255 for number in range(colours))
     hidden = [int(number) for number in used if number and number < len(transparent) and transparent[number] < 255]
     if hidden:
-        raise ValueError(f"number {hidden[0]} of its palette is transparent, so that it may be drawn or not")
+        raise ValueError(
+            f"palette index {hidden[0]} is transparent, so it is unclear whether its pixels are labelled: save "
+            "it without transparency"
+        )
     return numbers
 
 

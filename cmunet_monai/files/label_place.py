@@ -33,7 +33,8 @@ def in_order_of_frame(
             axes = np.sign(np.round(affine[:3, :3] / np.abs(affine[:3, :3]).max(), 3))
             if not any(np.array_equal(axes[:2, :2], known[:2, :2]) for known in (np.eye(4), PICTURE_AFFINE)):
                 raise ValueError(
-                    "its axes are turned or mirrored and its frame is a PNG, without a place: save it as PNG"
+                    "its axes are rotated or mirrored, but its frame is a PNG, which has no orientation: "
+                    "save the label as PNG"
                 )
         else:
             classes = _turned(classes, _between(affine, frame_affine), frame_shape)
@@ -47,7 +48,7 @@ def _between(affine: NDArray[np.float64], frame_affine: NDArray[np.float64]) -> 
     try:
         return np.asarray(np.linalg.solve(frame_affine, affine))
     except np.linalg.LinAlgError:
-        raise ValueError("its frame's affine is damaged: it lies in a line or point") from None
+        raise ValueError("the affine in the header of its frame is singular: the header is damaged") from None
 
 
 def _turned(

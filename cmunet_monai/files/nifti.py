@@ -92,7 +92,7 @@ def read_nifti(path: str | os.PathLike[str], *, max_values: int | None = None) -
     except Exception:  # nibabel raises many kinds on a damaged header
         raise ValueError("its header is damaged") from None
     if not np.isfinite(affine).all():
-        raise ValueError("its header is damaged: where its pixels lie is not finite (affine)")
+        raise ValueError("its header is damaged: the affine is not finite")
     return image
 
 
@@ -132,7 +132,7 @@ def _head(content: bytes) -> NiftiHead:
                 struct.unpack_from(f"{order}q", content, 168),
             )
             return _checked(dimensions, code, start, version=2)
-    raise ValueError("it is no NIfTI file of one part, or its header is cut or damaged")
+    raise ValueError("it is not a single-file NIfTI image, or its header is truncated or damaged")
 
 
 def _checked(dimensions: tuple[int, ...], code: int, start: float, *, version: int) -> NiftiHead:

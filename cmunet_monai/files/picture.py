@@ -63,5 +63,5 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
     if frames > 1:
         raise ValueError(f"it holds {frames} frames, expected one")
     if image.mode in ("RGB", "RGBA", "LA") and any(";16" in mode for mode in raw_modes):
-        raise ValueError("it is 16-bit colour, which would be cut to 8 bits: save it as 16-bit grey")
+        raise ValueError("it is a 16-bit colour image, which would be reduced to 8 bits: save it as 16-bit greyscale")
     return image

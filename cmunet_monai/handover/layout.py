@@ -141,7 +141,7 @@ What their sidecar (`models/model.json`) says of their origin; null is unknown:
 
 ## Test frame
 
-`{frame}` ({origin}) and its expected mask `{mask}`: `python -m cmunet_monai verify PACKAGE.zip --run-test` runs and \
+`{frame}` ({origin}) and its expected mask `{mask}`: `cmunet verify PACKAGE.zip --run-test` runs and \
 compares them.
 
 ## Known limits

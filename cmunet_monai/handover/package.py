@@ -111,14 +111,14 @@ def _check_options(output: Path, test_frame: object, *, consent: bool, wheels: b
         raise ValueError(f"a package's file must end in .zip, got {output.name}")
     if test_frame != "synthetic" and not consent:
         raise ValueError(
-            f"the test frame {test_frame} may show a patient: give --consent if whoever it is of has agreed that it is "
+            f"the test frame {test_frame} may show a patient: give --consent if the patient has agreed that it is "
             "shared, or take the synthetic one"
         )
     if test_frame == "synthetic" and consent:
         raise ValueError("--consent is for a frame of a file: the synthetic one shows nobody")
     if wheels and key is None:
         raise ValueError(
-            "--wheels needs --sign: wheels of other packages cannot be held to anything here, so that `verify` accepts "
+            "--wheels needs --sign: this program cannot check the wheels of other packages, so `verify` accepts "
             "them under a signature alone"
         )
 
@@ -148,7 +148,7 @@ def _inputs(weights: Path, bundle: str, asked: Sequence[int] | None, default: li
     if not weights.is_file():
         raise FileNotFoundError(f"no weights at {weights}: name them by --weights FILE.safetensors")
     if weights.suffix != ".safetensors":
-        raise ValueError(f"{weights}: weights must be .safetensors; `python -m cmunet_monai convert` makes them")
+        raise ValueError(f"{weights}: weights must be a .safetensors file; `cmunet convert` makes one")
     beside = weights.with_suffix(".json")
     try:
         sidecar = read_json(beside.read_bytes()) if beside.is_file() else {}
@@ -189,7 +189,7 @@ def _measured(evaluation: str | os.PathLike[str], network: Network, digest: str)
         )
     evaluated = Path(str(summary.get("weights")))
     if evaluated.is_file() and digest_of(evaluated) != digest:
-        raise ValueError(f"{path} is of other weights: those at {evaluated} have another SHA-256")
+        raise ValueError(f"{path} was computed with other weights: the SHA-256 of {evaluated} differs")
     rounded = {name: value if value is None else float(f"{value:.6g}") for name, value in means.items()}
     return facts | rounded | failures
 

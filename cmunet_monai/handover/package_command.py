@@ -11,13 +11,13 @@ EXPLANATION = """\
 The zip holds one folder in MONAI's layout, which MONAI runs as it is with the weights in it: configs set to the network
 of the weights, models/model.safetensors and its sidecar, docs/ with a model card, the wheel of this cmunet_monai,
 requirements.txt with tested versions, test/ with a frame and its expected mask, SHA256SUMS, and SHA256SUMS.sig where it
-is signed. An overlay of the bundle that states another network than that of the weights is left out. Files are stored
+is signed. A config overlay for a network of another size than that of the weights is left out. Files are stored
 uncompressed, with fixed dates: the same input gives the same bytes in the same environment.
 
-Consent. A frame of a patient, pseudonymised or not, is personal data, and leaves your house with the zip. With
---consent you say that whoever it is of has agreed to that (or that your ethics board has), that it carries no name, and
-that no text is burned into it; texts in the file's header are left out, nobody looks at the picture. The synthetic
-frame needs none.
+Consent. A frame of a patient, pseudonymised or not, is personal data, and it leaves your institution with the zip. With
+--consent you confirm three things: the patient or your ethics board has agreed, the frame carries no name, and no text
+is burned into it. Text in the header of the file is removed, but the picture itself is not checked. The synthetic frame
+needs no consent.
 
 The partner verifies with a cmunet_monai of the same version, obtained separately, never with the one in the zip:
 
@@ -49,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
         type=int,
         nargs=2,
         metavar=("H", "W"),
-        help="that the weights were trained at (default: of their sidecar, else of the bundle's inference.json)",
+        help="size of the frames that the weights were trained with (default: from the JSON file beside the "
+        "weights, else from inference.json)",
     )
     parser.add_argument(
         "--evaluation", metavar="DIR", help="output of evaluate.json with these weights, for the card and metadata.json"
@@ -58,20 +59,23 @@ def main(argv: Sequence[str]) -> int:
         "--test-frame",
         default="synthetic",
         metavar="synthetic|FILE",
-        help="frame to try the package with: a PNG or NIfTI file, or (default) made by `data_prep synthesize`",
+        help="frame to try the package with: a PNG or NIfTI file, or (default) a synthetic one",
     )
-    parser.add_argument("--consent", action="store_true", help="that a frame of a patient may be shared, see below")
+    parser.add_argument(
+        "--consent", action="store_true", help="confirm that the frame of a patient may be shared; see below"
+    )
     parser.add_argument(
         "--wheels",
         action="store_true",
-        help="add the wheels of all that is needed, for a machine without a network, of this system and Python; "
+        help="add the wheels of all dependencies, for a computer without a network but with the same system and "
+        "Python; "
         "needs --sign",
     )
     parser.add_argument("--sign", dest="key", metavar="KEY.pem", help="private Ed25519 key to sign with")
     parser.add_argument(
         "--new-key",
         metavar="KEY.pem",
-        help="make a key pair instead: KEY.pem, to be kept, and KEY.public.pem, to be given",
+        help="only make a key pair: KEY.pem (keep it secret) and KEY.public.pem (give it to your partner)",
     )
     arguments = parser.parse_args(argv)
     if arguments.new_key is None and (arguments.bundle is None or arguments.output is None):

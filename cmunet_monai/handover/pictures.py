@@ -36,7 +36,7 @@ def plain_picture(path: str | os.PathLike[str]) -> tuple[str, bytes]:
             return ".nii", _plain_nifti(path)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    raise ValueError(f"{path}: a test frame must be .png, .nii or .nii.gz (`data_prep dicom` makes it of DICOM)")
+    raise ValueError(f"{path}: a test frame must be .png, .nii or .nii.gz; `cmunet dicom` converts DICOM to NIfTI")
 
 
 def check_picture(content: bytes, suffix: str) -> bytes:

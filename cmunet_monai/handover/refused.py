@@ -4,7 +4,7 @@ from typing import Any
 
 
 class Refused(ValueError):  # noqa: N818 (a verdict, not a mistake of the program's)
-    """What a package holds is not what a package may hold; the text says what and why."""
+    """A package contains something that is not allowed; the message says what and why."""
 
 
 def quoted(value: Any, limit: int = 100) -> str:

@@ -14,8 +14,8 @@ with the wheel in the zip, and as `cmunet verify` or `python -P -m cmunet_monai 
 the folder you are in.
 
 Nothing in the zip is run, imported, unpickled or unpacked before all of it was judged. A package is accepted where
-  - it is, byte for byte, the zip that `package` of this release writes of its weights, frame, mask, documents, measured
-    values and what the weights' sidecar says of their origin; each of these is of the form that `package` gives it;
+  - it is byte-identical to the zip that `package` of this release writes for these weights, this frame, mask,
+      documents, measured values and JSON file of the weights; and each of these has the form that `package` gives it;
   - the code in its wheel is that of the cmunet_monai that runs here, or the package is signed by the key you give;
     wheels of other packages are accepted under that signature alone;
   - with --key: it is signed by that key.
@@ -57,11 +57,12 @@ def main(argv: Sequence[str]) -> int:
     parser = verb_parser("verify", EXPLANATION)
     parser.add_argument("package", metavar="FILE.zip", help="the package")
     parser.add_argument("--key", metavar="KEY.public.pem", help="public Ed25519 key: makes its signature mandatory")
-    parser.add_argument("--extract", metavar="DIR", help="where it is accepted, unpack it to DIR/BUNDLE")
+    parser.add_argument("--extract", metavar="DIR", help="if the package is accepted, unpack it to DIR/BUNDLE")
     parser.add_argument(
         "--run-test",
         action="store_true",
-        help="where it is accepted, run its test frame with the cmunet_monai that is installed here, in a temporary "
+        help="if the package is accepted, segment its test frame with the cmunet_monai that is installed here, "
+        "in a temporary "
         "folder, and compare the mask with the expected one",
     )
     arguments = parser.parse_args(argv)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class FlipViews(Inferer):
-    """Call the network on a frame and its mirror images, and turn what it says back.
+    """Call the network on a frame and its mirror images, and flip the outputs back.
 
     Args:
         inferer: how the network is called.

@@ -136,11 +136,11 @@ class RuntimeNetwork(nn.Module):
         )
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """That of the network, without a prefix."""
+        """Return the state dict of the network, without a prefix."""
         return self.network.state_dict(*args, **kwargs)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Into the network."""
+        """Load a state dict into the network."""
         return self.network.load_state_dict(*args, **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""MONAI Label with a bundle of ours: `python -m cmunet_monai label`.
+"""MONAI Label with a bundle of ours: `cmunet label`.
 
 `app`, `datastore` and `server` need MONAI Label (`constraints-monailabel.txt`); the other modules do without.
 """

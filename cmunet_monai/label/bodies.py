@@ -1,4 +1,4 @@
-"""What the bodies of requests may hold.
+"""Allowed contents of request bodies.
 
 MONAI Label hands on whatever they hold: to its processes, to their environment (`bundle_path` becomes code that is
 imported), to its registry of frames. Here only what labelling needs gets through.

@@ -13,10 +13,10 @@ from cmunet_monai.pseudonyms import others_can_read
 from cmunet_monai.verbs import verb_parser
 
 EPILOG = f"""
-Your studies are read, never written to: frames, labels, the bundle with what it learns, and the log go to the
-workspace. XA DICOM is named by pseudonym; the key, and the map that says whom a pseudonym stands for, go to
-WORKSPACE.key and beside it. PNG and NIfTI frames keep their names, without dots: give them pseudonymous ones. The same
-command goes on with what is there. {RESEARCH_USE.capitalize()}, not a medical device.
+The server never writes to your studies. Frames, labels, the bundle with its trained weights, and the log are written to
+the workspace. XA DICOM is named by pseudonym; the key, and a table of pseudonyms and patients, go to WORKSPACE.key and
+beside it. PNG and NIfTI frames keep their file names, with `_` in place of dots, so give them pseudonymous names. Run
+the same command again to continue with an existing workspace. {RESEARCH_USE.capitalize()}, not a medical device.
 """
 
 
@@ -85,8 +85,18 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="PNG, NIfTI and XA DICOM files, mixed, folders below included",
     )
-    add("--bundle", type=Path, metavar="ZIP_OR_DIR", help="with its weights (default: the one installed)")
-    add("--workspace", type=Path, metavar="DIR", help="what the server works on (default: STUDIES.label)")
+    add(
+        "--bundle",
+        type=Path,
+        metavar="ZIP_OR_DIR",
+        help="bundle with weights, as a zip of `cmunet package` or a folder (default: the one installed)",
+    )
+    add(
+        "--workspace",
+        type=Path,
+        metavar="DIR",
+        help="folder for the files that the server writes (default: STUDIES.label)",
+    )
     add(
         "--frames",
         nargs="+",
@@ -96,7 +106,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--groups", type=Path, metavar="FILE", help="data list that names patient or group of PNG and NIfTI files")
     add("--any-sop-class", dest="require_xa", action="store_false", help="take other DICOM images than XA too")
-    add("--host", default="127.0.0.1", metavar="ADDRESS", help="another than 127.0.0.1 needs --token-file")
+    add(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on; any other than 127.0.0.1 needs --token-file (default: 127.0.0.1)",
+    )
     add("--port", type=int, default=8000, choices=range(65536), metavar="PORT")
     add("--token-file", type=Path, metavar="FILE", help="secret that every request must bring (password of a login)")
     add("--doctor", action="store_true", help="say what is missing, and change nothing")
@@ -128,7 +143,7 @@ def read_token(path: Path | None) -> str | None:
         raise ValueError(f"the token {path} can be read by others: chmod 600 it")
     token = path.read_text(encoding="utf-8-sig", errors="replace").strip()
     if not token.isascii():
-        raise ValueError(f"the token {path} must be of ASCII characters, which requests can bring")
+        raise ValueError(f"the token in {path} must contain only ASCII characters")
     if len(token) < LEAST_TOKEN:
         raise ValueError(f"the token {path} must have {LEAST_TOKEN} characters or more, got {len(token)}")
     return token

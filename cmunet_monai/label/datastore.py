@@ -1,4 +1,4 @@
-"""MONAI Label's folder of frames and labels, with every name and mask looked at."""
+"""MONAI Label's local datastore, with a check of every name and every mask."""
 
 import json
 import logging

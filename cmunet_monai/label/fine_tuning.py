@@ -74,7 +74,7 @@ def split_by_group(rows: Sequence[Row], *, share: float, seed: int = 0) -> tuple
     groups = sorted({row["group"] for row in rows})
     if len(groups) < 2:
         raise ValueError(
-            f"training needs labelled frames of two patients or groups at least, so that one is left to judge by: got "
+            f"training needs labelled frames of at least two patients or groups, one of them for validation; got "
             f"{len(rows)} labelled frames of {len(groups)}"
         )
     order = np.random.default_rng(seed).permutation(len(groups))
@@ -131,7 +131,7 @@ def fine_tune(
     lists = {"training": _as_frames(training, run), "validation": _as_frames(validation, run)}
     for name, frames in lists.items():
         if not frames:
-            raise ValueError(f"the {name} frames hold no vessel in any label: label some more")
+            raise ValueError(f"no label of the {name} frames contains vessel: label more frames")
     write_text_atomic(run / "datalist.json", json.dumps(lists, indent=1) + "\n")
     weights = bundle / WEIGHTS
     before = mean_dice(Segmenter(bundle, device=device), lists["validation"], run)

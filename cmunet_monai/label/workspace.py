@@ -89,7 +89,7 @@ class Workspace:
 
     @property
     def key(self) -> Path:
-        """Of the pseudonyms, beside the workspace, never in it."""
+        """Path of the secret key of the pseudonyms; it lies beside the workspace, never inside it."""
         return Path(f"{self.root}.key")
 
     def groups(self) -> dict[str, str]:
@@ -106,7 +106,7 @@ class Workspace:
         """
         path = Path(root) / "workspace.json"
         if not path.is_file():
-            raise FileNotFoundError(f"no workspace at {root}: `python -m cmunet_monai label` makes one")
+            raise FileNotFoundError(f"no workspace at {root}: `cmunet label` makes one")
         return Workspace(Path(root), json.loads(path.read_text(encoding="utf-8"))["bundle"])
 
 
@@ -124,7 +124,7 @@ def prepare_workspace(
     Args:
         root: folder of the workspace. Its `.key`, beside it, is the secret of the pseudonyms.
         studies: folder of PNG, NIfTI (one frame or several) and XA DICOM files, also in folders below it. Read only.
-        bundle: the segmentation bundle's folder, or a zip of `python -m cmunet_monai package`, which is verified
+        bundle: the segmentation bundle's folder, or a zip of `cmunet package`, which is verified
             before anything of it is unpacked.
         frames: of a DICOM run: `fullest`, `measure`, `all`, or numbers from 0.
         groups: a data list whose rows name `patient_id` or `group` of PNG and NIfTI files (by the end of their path).
@@ -174,7 +174,7 @@ def _prepare_bundle(root: Path, source: Path) -> Workspace:
     if source.is_file():
         verdict = verify_package(source)
         if not verdict.accepted:
-            raise ValueError(f"{source} is refused and not used: {'; '.join(verdict.findings[:3])}")
+            raise ValueError(f"{source} failed verification and is not used: {'; '.join(verdict.findings[:3])}")
         name, digest = verdict.bundle, verdict.digests[WEIGHTS.as_posix()]
     else:
         if not (source / "configs" / "inference.json").is_file():

@@ -1,4 +1,4 @@
-"""What a student learns from labels, and from a teacher's confident pixels."""
+"""Loss of mean teacher: supervised loss on labels, and pseudo-label loss on a teacher's confident pixels."""
 
 from collections.abc import Mapping
 

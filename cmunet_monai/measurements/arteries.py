@@ -1,4 +1,4 @@
-"""All arteries of a frame, measured: the function that the other files of this package serve, and its results as rows.
+"""Measure all arteries of a frame, and return the results as rows. This is the entry point of the package.
 
 Every length is that of a shadow in one projection. It is blind to an artery that is occluded or not filled, takes two
 vessels that overlap for one that is wide, and sees a vessel that runs along the beam shortened.
@@ -55,8 +55,8 @@ def measure_arteries(
         narrowings: look for candidate narrowings of 30 percent or more; with `between`, for the severest, of any
             degree.
         between: two (row, column): measure only the way along the centrelines between the places nearest to them.
-        resolution_px: what cannot be told apart, one pixel of the array, or of the network's where that is coarser:
-            smaller diameters are undefined.
+        resolution_px: smallest diameter that can be measured: one pixel of the array, or of the network's input where
+            that is coarser. Smaller diameters are undefined.
     Returns:
         No segments where there is no vessel that is longer than wide: an empty mask, a single pixel, a full frame.
     Raises:

@@ -5,8 +5,8 @@ There is no value (NaN) in the widest disc about a branch point or a crossing, w
 vessels, within one radius of a free end, where a rounded tip would be measured, where the normal leaves the image
 before a wall, and where a wall is farther than twice the radius of the vessel there: that is a side branch's mouth.
 
-Nor is there a value where the walls are nearer to each other than the resolution: such a number says nothing of a
-vessel. A segment's least diameter is the least median of five neighbouring points, about 4 px of the way, so that a
+There is also no value where the walls are closer together than the resolution, because such a value is not meaningful.
+A segment's least diameter is the least median of five neighbouring points, about 4 px of the way, so that a
 crack in the map does not make it; where that is below the resolution, it is undefined.
 """
 

@@ -13,7 +13,7 @@ from cmunet_monai.networks import UNet, UNetEncoder
 
 
 class MoCoV2(PretrainingMethod):
-    """An embedding of one view is told from a queue of other frames' by its likeness to that of a second view.
+    """Match the embedding of a view with that of a second view of the same frame, among a queue of other frames'.
 
     Query: view A -> encoder -> mean over positions -> two-layer perceptron -> unit length. Key: view B through a
     momentum copy of both. The keys of the last batches are the negatives. Encoder and momentum encoder have 37,699,968
@@ -57,7 +57,7 @@ class MoCoV2(PretrainingMethod):
     ) -> None:
         super().__init__(network)
         if queue_length < 1:
-            raise ValueError(f"`queue_length` must be at least 1 key, got {queue_length}")
+            raise ValueError(f"`queue_length` must be 1 or more, got {queue_length}")
         if not 0 <= momentum < 1:
             raise ValueError(f"`momentum` must be in [0, 1), got {momentum}: at 1 the keys would never learn")
         if temperature <= 0:

@@ -7,7 +7,8 @@ from cmunet_monai.verbs import verb_parser
 
 EPILOG = """\
 The checkpoint is one published with CM-UNet (Challier et al. 2025): the UNet itself, or its pre-training by CM-UNet,
-SparK or MoCo. The kind and the channels are read from the file. What was converted and what was left out is said.
+SparK or MoCo. The kind of checkpoint and its channels are read from the file. The command prints what was converted and
+what was left out.
 
 examples:
   %(prog)s cmunet_pretrained.pth -o cm_unet.safetensors    encoder and decoder

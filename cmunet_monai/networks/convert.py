@@ -202,4 +202,6 @@ def _refuse_other(path: Path, source_sha256: str | None) -> None:
     except (OSError, ValueError, LookupError, TypeError):
         origin = None
     if origin != source_sha256:
-        raise ValueError(f"{path} or {sidecar.name} is there and not made from this source: give another --output")
+        raise ValueError(
+            f"{path} or {sidecar.name} already exists and was made from another source: give another --output"
+        )

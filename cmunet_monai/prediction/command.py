@@ -15,15 +15,17 @@ SOME_PASSED_OVER = 3
 
 EPILOG = f"""
 Writes to the output folder: masks/, overlays/, animations/ (of runs with several frames), segments.csv (length, mean
-and least diameter of each segment between branch points), statistics.json (quality and findings of each frame),
-records/ (the same, a frame each), passed_over.csv (files and frames that could not be read, measured or written, if
-any, with the reason); on request narrowings.csv, uncertainty/, probabilities/, seg/. A frame is `ok`, for `review` by
-a person, or `refused`, which means that what was found in it means nothing; statistics.json says why. XA DICOM is named
-by pseudonym; the key goes to OUTPUT.key, and beside it the map that says whom a pseudonym stands for. A second run with
-the same options goes on where the first stopped; results of frames that are not asked for any more are removed.
+and minimum diameter of each segment between branch points), statistics.json (quality and findings of each frame),
+records/ (the same, one file for each frame), passed_over.csv (files and frames that could not be read, measured or
+written, if any, with the reason); on request narrowings.csv, uncertainty/, probabilities/, seg/.
 
-exit code: 0 where all frames are done; 3 where some were passed over, and the tables hold the others; 2 where nothing
-could be done, the reason stands on standard error. {RESEARCH_USE.capitalize()}, not a medical device.
+Each frame gets a verdict: `ok`, `review` (a person should look) or `refused` (the result is not meaningful).
+statistics.json gives the reasons. Results of XA DICOM are named by pseudonym. The secret key is written to OUTPUT.key,
+and a table of pseudonyms and patients beside it. To resume, run the same command again. Results of frames that are no
+longer selected are deleted.
+
+exit code: 0 if all frames are done; 3 if some were skipped (the tables contain the others); 2 if nothing could be done
+(standard error gives the reason). {RESEARCH_USE.capitalize()}, not a medical device.
 """
 
 
@@ -51,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """What was not given is left to the bundle."""
+    """Make the parser; options that are not given are left to the bundle's defaults."""
     parser = verb_parser("predict", EPILOG, argument_default=argparse.SUPPRESS)
     add = parser.add_argument
     add("-i", "--input", dest="source", type=Path, required=True, metavar="FILE_OR_DIR",
@@ -59,29 +61,46 @@ def make_parser() -> argparse.ArgumentParser:
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the results")
     add("--bundle", type=Path, metavar="DIR", help="the segmentation bundle (default: the one installed)")
     add(
-        "--weights", nargs="+", type=Path, metavar="FILE", help="models whose mean is taken (default: the bundle's own)"
+        "--weights",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="weights of one or more models, whose predictions are averaged (default: those of the bundle)",
     )
     add(
         "--frames",
         nargs="+",
         metavar="WHICH",
-        help="of a DICOM run: fullest (default), measure (filled, and the heart still), all, or numbers from 0",
+        help="frames of a DICOM run to use: fullest (default), measure (filled, little cardiac motion), all, or "
+        "frame numbers from 0",
     )
-    add("--tta", dest="flips", action="store_true", help="look at four mirror images too: slower, with uncertainty/")
+    add(
+        "--tta",
+        dest="flips",
+        action="store_true",
+        help="average over the frame and its three mirror images; slower; writes uncertainty/",
+    )
     add("--probability", dest="probabilities", action="store_true", help="write probabilities/ too")
     add("--stenosis", dest="narrowings", action="store_true", help="look for candidate narrowings: narrowings.csv")
     add("--seg", dest="dicom_seg", choices=("pseudonym", "source"), nargs="?", const="pseudonym",
-        help="write seg/, a DICOM segmentation of each run; with `source` it carries the identity of the patient, so "
+        help="write a DICOM segmentation of each run to seg/; default `pseudonym`; `source` includes the "
+        "patient's identity, so "
         "that a PACS can file it")  # fmt: skip
-    add("--spacing-mm", dest="spacing_mm", type=float, metavar="MM", help="size of a pixel where the file knows none")
-    add("--any-sop-class", dest="require_xa", action="store_false", help="take other DICOM images than XA too")
-    add("--key", type=Path, metavar="FILE", help="secret key of the pseudonyms (default: DIR.key)")
+    add(
+        "--spacing-mm",
+        dest="spacing_mm",
+        type=float,
+        metavar="MM",
+        help="pixel size in mm at the patient, for files that do not contain it",
+    )
+    add("--any-sop-class", dest="require_xa", action="store_false", help="also read DICOM images other than XA")
+    add("--key", type=Path, metavar="FILE", help="secret key of the pseudonyms (default: OUTPUT.key)")
     add("--runtime", choices=("auto", "torch", "onnx", "openvino"), help="default: the fastest that is installed")
     add(
         "--no-overlays",
         dest="overlays",
         action="store_false",
-        help="draw no pictures of the frames with what was found",
+        help="do not draw overlays",
     )
     return parser
 

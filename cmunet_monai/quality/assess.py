@@ -60,14 +60,15 @@ def assess_frame(
     concerns: Sequence[str] = (),
     agreement: float | None = None,
 ) -> Quality:
-    """Judge a frame by its grey levels and by what the network says of it.
+    """Assess the quality of a frame from its grey levels and the network's probability map.
 
     Args:
         frame: (H, W) grey levels from 0, contrast dark. Not modified.
         probability: (H, W) of vessel, 0 to 1. Not modified.
         concerns: what the header says: `subtracted` and `anisotropic` (pixels that are not square, so that lengths in
             px mean little) are reasons, other words are not.
-        agreement: Dice of what all test-time views take for vessel with what any does; None: there is one view.
+        agreement: Dice between the pixels that all test-time views mark as vessel and those that any view marks; None
+            if there is only one view.
     Raises:
         ValueError: if the two are not (H, W) of one size.
     """

@@ -61,7 +61,7 @@ def find_frames(
         files, root = [root], root.parent
     else:
         if is_marked(root.resolve()):
-            raise ValueError(f"{root} holds results of an earlier run, no frames ({MARK} beside it says so)")
+            raise ValueError(f"{root} contains results of an earlier run, not frames (see {MARK} beside it)")
         for item in walk(root, leave_out=lambda path: _is_none_of_ours(path, left_out)):
             if isinstance(item, NotOpened):
                 locked.append(item.path)

@@ -1,4 +1,4 @@
-"""MONAI's reader of XA DICOM; the computing is in `xa_run` and needs no MONAI."""
+"""MONAI's reader of XA DICOM; the decoding is in `cmunet_monai.xa` and needs no MONAI."""
 
 import os
 from collections.abc import Sequence

@@ -40,13 +40,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--primary",
         metavar="METHOD:METRIC:LABELS",
-        help="the one comparison with the baseline that was named before the results were seen; all others are "
+        help="the primary comparison with the baseline, decided before the results were seen; all others are "
         f"exploratory (default: cm_unet:dice:18 against none; metrics: {', '.join(METRICS)})",
     )
     parser.add_argument(
         "--pictures",
         action="store_true",
-        help="show overlays and reconstructions too: pictures of patients, where the frames are (default: a page "
+        help="also show overlays and reconstructions, which show patients if the frames do (default: a page "
         "without any frame, to be passed on)",
     )
     parser.add_argument(
@@ -116,7 +116,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _command(arguments: argparse.Namespace) -> str:
     """What makes the page again, with the options that decide its numbers."""
-    words = ["python -m cmunet_monai report STUDY_OUTPUT --output DIR"]
+    words = ["cmunet report STUDY_OUTPUT --output DIR"]
     if arguments.test is not None:
         words.append(f"--test {arguments.test}")
     if arguments.baseline != DEFAULT_BASELINE:

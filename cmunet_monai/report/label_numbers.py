@@ -63,7 +63,7 @@ def gain_by_doubling(numbers: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 
 def in_words(gain: LabelGain) -> str:
-    """One sentence, or two."""
+    """Describe the result in one or two sentences."""
     metric, numbers, interval = METRICS[gain.metric], list(map(_number, gain.numbers)), gain.interval
     who = f"{gain.method}, {metric.title}"
     if interval is None:

@@ -77,9 +77,11 @@ def main(argv: Sequence[str]) -> int:
     parser = verb_parser("study", FORMAT)
     parser.add_argument("study", metavar="STUDY", help="JSON file, described below")
     parser.add_argument(
-        "--dry-run", action="store_true", help="check the runs, list the cells and about how long they take"
+        "--dry-run", action="store_true", help="check and list the runs, and estimate how long they take"
     )
-    parser.add_argument("--shard", metavar="I/N", default="1/1", help="every N-th method from the I-th, for array jobs")
+    parser.add_argument(
+        "--shard", metavar="I/N", default="1/1", help="run every N-th method, beginning with the I-th (for array jobs)"
+    )
     arguments = parser.parse_args(argv)
     with options_named(parser, vars(arguments)):
         return _study(arguments)

@@ -58,7 +58,7 @@ class Pretraining(JsonObject):
 
 
 class Method(JsonObject):
-    """What fine-tuning starts from; without weights and overlays, a random start.
+    """Initial weights of fine-tuning; random initialisation if neither `weights` nor `overlays` is given.
 
     Attributes:
         weights: file to start from.
@@ -96,7 +96,9 @@ class Method(JsonObject):
             raise ValueError("has both `weights` and `overlays`: it starts from a file or is pre-trained")
         ignored = [name for name in ("needs", "pretraining_overrides") if getattr(self, name)]
         if self.overlays is None and ignored:
-            raise ValueError(f"has {', '.join(ignored)} but no `overlays`, without which nothing is pre-trained")
+            raise ValueError(
+                f"has {', '.join(ignored)}, which need `overlays`: without `overlays` nothing is pre-trained"
+            )
         return self
 
 
@@ -231,7 +233,7 @@ def _check_draws(study: Study, path: Path, *, pretrained: bool) -> None:
         if differing:
             raise ValueError(
                 f"{path}: {', '.join(differing)} has another list `{name}` than {study.first_draw}: write all draws "
-                "by one `data_prep split --draws N --inside M`"
+                "with one `cmunet split --draws N --inside M`"
             )
 
 

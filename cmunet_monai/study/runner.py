@@ -206,7 +206,7 @@ def write_cells(study: Study) -> None:
 
 
 def mistakes(study: Study) -> list[str]:
-    """What `python -m cmunet_monai check` says of the runs: pre-training, each draw's data lists, an evaluation."""
+    """What `cmunet check` says of the runs: pre-training, each draw's data lists, an evaluation."""
     found: list[str] = []
     start = next((OwnPath(method.weights) for method in study.methods.values() if method.weights), None)
     output = study.output_dir
@@ -259,7 +259,8 @@ def _run_cell(study: Study, cell: Cell, run: Run) -> None:
         for evaluation in evaluations.values():
             if has_finished(evaluation.output) and not has_finished(final.output):
                 raise ValueError(
-                    f"{evaluation.output} is of a fit that is not in {final.output} any more: move it away too"
+                    f"{evaluation.output} belongs to a training run that is no longer in {final.output}: "
+                    "move this folder away too"
                 )
         facts |= {"epochs": final.settings["max_epochs"], "seconds": _once(study, final, run).seconds}
     facts |= _pretraining_facts(study.methods[cell.method], pretraining)

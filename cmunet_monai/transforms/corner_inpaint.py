@@ -181,7 +181,8 @@ class CornerInpaint(Transform):
         if white is None:
             if array.min() < 0:
                 raise ValueError(
-                    f"{frame_name(img)} must hold grey levels from 0 up for its depth to be known, got {array.min()}: "
+                    f"{frame_name(img)} must have grey levels of 0 or more, so that its bit depth can be "
+                    f"derived, got {array.min()}: "
                     "fill corners before other changes of intensity, or give `white`"
                 )
             white = white_level(array)

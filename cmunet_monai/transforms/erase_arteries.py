@@ -1,4 +1,4 @@
-"""Take the arteries out of an unlabelled angiogram, as far as a ridge filter knows them."""
+"""Erase from an unlabelled angiogram the arteries that a ridge filter detects."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any

@@ -20,7 +20,7 @@ LISTING = "trees.json"
 
 @dataclass(frozen=True)
 class ProjectedTree:
-    """One tree of a bank that `python -m data_prep trees` wrote; maps of one shape, (x, y) as MONAI reads frames.
+    """One tree of a bank that `cmunet trees` wrote; maps of one shape, (x, y) as MONAI reads frames.
 
     Attributes:
         agent_mm: float32, length of each ray in undiluted contrast agent: arteries, catheter, reflux.
@@ -36,7 +36,7 @@ class ProjectedTree:
 
 
 class TreeBank:
-    """The trees of a folder that `python -m data_prep trees` wrote, read when they are asked for.
+    """The trees of a folder that `cmunet trees` wrote, read when they are asked for.
 
     Raises:
         FileNotFoundError: if there is no such bank, or it is not complete yet.
@@ -47,8 +47,7 @@ class TreeBank:
         listing = self.folder / LISTING
         if not listing.is_file():
             raise FileNotFoundError(
-                f"no bank of trees at {self.folder} ({LISTING} is missing): make one by "
-                "`python -m data_prep trees --output DIR`"
+                f"no bank of trees at {self.folder} ({LISTING} is missing): make one by `cmunet trees --output DIR`"
             )
         self.files: list[str] = json.loads(listing.read_text(encoding="utf-8"))["trees"]
 
@@ -67,7 +66,7 @@ class TreeBank:
                 agent_mm, devices = (maps[name].astype(np.float32).T for name in ("agent_mm", "devices"))
                 return ProjectedTree(agent_mm, devices, maps["mask"].T, maps["frame"].T)
         except Exception as error:  # numpy and zipfile raise many kinds, few of which name the file
-            raise ValueError(f"{path} is no projected tree (cut?): make the bank anew ({error})") from error
+            raise ValueError(f"{path} is no tree of a bank, or truncated: make it again with `cmunet trees`") from error
 
 
 def paint(
@@ -115,7 +114,7 @@ class RandPaintArteriesd(MapTransform, Randomizable):
     Args:
         keys: the frame, (1, S, S) grey levels from 0, its own arteries erased (`EraseArteriesd`). A float32 tensor of
             the same shape comes out.
-        bank_dir: folder that `python -m data_prep trees` wrote; its maps are brought to the frame's size.
+        bank_dir: folder that `cmunet trees` wrote; its maps are brought to the frame's size.
         label_key: where the mask goes, (1, S, S) float32, 1 inside a painted artery, else 0.
         synthetic_share: probability of the wholly synthetic frame.
         iodine_per_mm: (median, spread of the logarithm) of the agent's attenuation as shown; 0.04 to 0.45 at most.

@@ -61,8 +61,9 @@ class FillingCurve:
 def filling_curve(frames: Iterable[NDArray[np.floating] | None]) -> FillingCurve:
     """Measure the filling of a run.
 
-    Grey levels may have any scale and offset, also one that changes from frame to frame (automatic exposure). The agent
-    is seen to arrive where the run shows the state before it in its first eighth, or else after it in the last. In
+    Grey levels may have any scale and offset, also one that changes from frame to frame (automatic exposure). The
+    arrival of the contrast agent can be detected if the first eighth of the run shows the state before it, or the last
+    eighth the state after it. In
     other runs, and in those of fewer than 8 frames, the dark lines that stand in the picture are judged by their forks.
     Known limits: of trees that stand, those of few or faint branches are missed (in 8 of 12 synthetic runs and 64 of 80
     public frames a tree was found, in 24 synthetic runs without agent none); where the table is moved far, ribs and
@@ -76,9 +77,11 @@ def filling_curve(frames: Iterable[NDArray[np.floating] | None]) -> FillingCurve
     found = [None if frame is None else _dark_lines(frame) for frame in frames]
     lines = [plane for plane in found if plane is not None]
     if not lines:
-        raise ValueError("`frames` is empty, or all are damaged: a run has at least one whole frame")
+        raise ValueError("`frames` must contain at least one undamaged frame")
     if len({line.shape for line in lines}) > 1:
-        raise ValueError(f"`frames` must be of one size, got copies of {sorted({line.shape for line in lines})}")
+        raise ValueError(
+            f"`frames` must all have the same size, got {sorted({line.shape for line in lines})} after reduction"
+        )
     whole = np.array([plane is not None for plane in found])
     curve = _curve(np.stack(lines))
     return curve if whole.all() else _among_damaged(curve, whole)

@@ -1,4 +1,4 @@
-"""Is contrast dark, as the header says?"""
+"""Determine from the header whether contrast agent is dark."""
 
 from typing import Any
 

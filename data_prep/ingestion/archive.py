@@ -72,7 +72,7 @@ def open_archive(args: argparse.Namespace, settings: Settings, *, verb: str) -> 
     if not source.exists():
         raise FileNotFoundError(f"no export at {args.source}")
     if source.is_relative_to(output):
-        raise ValueError(f"the export {args.source} lies in --output {args.output}: give another --output")
+        raise ValueError(f"the export {args.source} is inside --output {args.output}: give another --output")
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {args.output} is a file: expected a folder")
     reviewed = _read_reviewed(args.reviewed) if args.reviewed else frozenset()
@@ -99,7 +99,9 @@ def _read_reviewed(path: Path) -> frozenset[str]:
     names = path.read_bytes().decode("utf-8-sig", errors="replace").replace(",", " ").split()
     wrong = [name for name in names if not re.fullmatch(r"R[0-9a-f]{16}", name)]
     if wrong:
-        raise ValueError(f"{path} must hold pseudonyms of runs (R and 16 digits), got {len(wrong)} other words")
+        raise ValueError(
+            f"{path} must contain only pseudonyms of runs (R and 16 digits), but {len(wrong)} words are something else"
+        )
     return frozenset(names)
 
 

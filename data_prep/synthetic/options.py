@@ -10,13 +10,20 @@ MIN_SIZE_PX, MAX_SIZE_PX = 64, 2048
 def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare --size, --seed, --min-calibre-mm and --workers."""
     parser.add_argument("--size", type=int, default=256, metavar="PX", help="width and height in pixels (default: 256)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="names the data set (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="random seed; the same seed gives the same data set (default: 0)",
+    )
     parser.add_argument(
         "--min-calibre-mm",
         type=float,
         default=DEFAULT_MIN_CALIBRE_MM,
         metavar="MM",
-        help=f"thinner arteries are shown but not marked (default: {DEFAULT_MIN_CALIBRE_MM})",
+        help="arteries thinner than this are visible in the frame but not in the mask (default: "
+        f"{DEFAULT_MIN_CALIBRE_MM})",
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes to share the work (default: 1)")
 

@@ -320,7 +320,7 @@ def test_pretrained_weights_without_a_head_are_not_evaluated(dataset, tmp_path):
     save_unet_weights(UNet(channels=CHANNELS), tmp_path / "headless.safetensors", parts=("encoder", "decoder"))
     with pytest.raises(RuntimeError) as error:
         run_bundle("evaluate", dataset_dir=dataset, weights=tmp_path / "headless.safetensors", output_dir=tmp_path)
-    assert "not a trained model" in str(error.value.__cause__)
+    assert "does not fit this network" in str(error.value.__cause__)
 
 
 @pytest.fixture

@@ -501,7 +501,7 @@ def test_help_of_a_verb_states_its_rules(verb, capsys):
         main([verb, "--help"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    assert {"arcade": "at least 0.39", "split": "halves up"}[verb] in shown
+    assert {"arcade": "at least 0.39", "split": "rounded to the nearest whole number"}[verb] in shown
 
 
 def test_unknown_verb_ends_with_code_two(capsys):

@@ -364,10 +364,10 @@ def test_places_and_files_that_cannot_be_right_are_named(export, tmp_path, capsy
         assert ingest(*arguments) == 2
         return capsys.readouterr().err
 
-    assert "lies in --output" in error(export, export)
-    assert "lies in --output" in error(export, export.parent)
+    assert "is inside --output" in error(export, export)
+    assert "is inside --output" in error(export, export.parent)
     (tmp_path / "list.txt").write_text("\ufeffRabc", encoding="utf-8")
-    assert "must hold pseudonyms" in error(export, tmp_path / "data", "--reviewed", str(tmp_path / "list.txt"))
+    assert "must contain only pseudonyms" in error(export, tmp_path / "data", "--reviewed", str(tmp_path / "list.txt"))
     assert ingest(tmp_path, tmp_path / "data") == 0
     (tmp_path / "data.key").rename(tmp_path / "away")
     assert "a key that is not at" in error(tmp_path, tmp_path / "data")

@@ -305,13 +305,16 @@ def test_files_of_another_form_of_split_are_not_left_beside_the_new_ones(singles
 @pytest.mark.parametrize(
     "options, message",
     [
-        (("--finetune-images", "161"), "1 x 161 frames to fine-tune asked for, but only 160 labelled frames"),
-        (("--finetune-images", "60", "--draws", "3"), "3 x 60 frames to fine-tune asked for, but only 160"),
+        (("--finetune-images", "161"), "1 x 161 fine-tuning frames were requested, but only 160 labelled frames"),
+        (("--finetune-images", "60", "--draws", "3"), "3 x 60 fine-tuning frames were requested, but only 160"),
         (("--finetune-images", "0"), "--finetune-images must be 1 or more, got 0"),
         (("--finetune-images", "2"), "3 folds asked for, but the fine-tuning frames are in 2 groups only"),
         (("--finetune-images", "18", "--folds", "1"), "--folds must be 2 or more, got 1"),
         (("--finetune-images", "18", "--draws", "0"), "--draws must be 1 or more, got 0"),
-        (("--ratio", "399:1"), "--ratio 399:1 of 160 labelled non-test frames gives 0 frames to fine-tune"),
+        (
+            ("--ratio", "399:1"),
+            "--ratio 399:1 gives 0 fine-tuning frames, since there are 160 labelled non-test frames",
+        ),
         (("--ratio", "79/1"), "--ratio must be two positive whole numbers such as 79:1, got '79/1'"),
         (("--ratio", "79:0"), "--ratio must be two positive whole numbers such as 79:1, got '79:0'"),
     ],
@@ -336,7 +339,7 @@ def test_number_that_whole_groups_cannot_make_names_the_nearest(tmp_path, capsys
 
 def test_rows_that_cannot_be_chosen_are_counted(grouped, capsys):
     message = _error(grouped, capsys, "--finetune-images", "22")
-    assert "only 21 labelled frames can be chosen (3 more share a group with `pretraining` rows)" in message
+    assert "only 21 labelled frames are available (3 more share a group with `pretraining` rows)" in message
 
 
 def test_given_validation_rows_are_refused(tmp_path, capsys):

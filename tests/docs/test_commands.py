@@ -93,6 +93,9 @@ def commands(block, folder):
         stub = stubs / program
         stub.write_text(f'#!/bin/bash\nprintf "%s\\0" {program} "$@" >> "{log}"\nprintf "\\n" >> "{log}"\n')
         stub.chmod(0o755)
+    label = folder / ".venv-label" / "bin"  # the label server's own environment
+    label.mkdir(parents=True, exist_ok=True)
+    shutil.copy(stubs / "python", label / "python")
     environment = {"PATH": f"{stubs}:/usr/bin:/bin"}
     done = subprocess.run(
         ["/bin/bash", "-eu"], input=block, env=environment, cwd=folder, capture_output=True, text=True, check=False
@@ -122,6 +125,8 @@ def understand(words, monkeypatch):
     elif rest[:3] == ["-m", "monai.bundle", "run"]:
         small = ["--batch_size", "4"] if "train.json" in str(rest) else []  # the frames here are few
         assert list(check_run(parse_arguments([*rest[3:], *small])).problems) == []
+    elif rest[:2] == ["-m", "cmunet_monai"]:
+        read_by(main, rest[2:], monkeypatch)
     elif rest[:2] == ["-m", "monai.bundle"]:
         taken = inspect.signature(getattr(scripts, rest[2])).parameters
         assert {word.removeprefix("--") for word in rest[3:] if word.startswith("--")} - set(taken) <= {"bundle_root"}

@@ -69,7 +69,7 @@ def test_without_labels_a_batch_is_unlabelled_alone():
 
 
 def test_too_few_frames_for_a_batch_are_refused(mixed):
-    with pytest.raises(ValueError, match=r"the 10 frames .* do not fill one batch"):
+    with pytest.raises(ValueError, match=r"the 10 frames .* are too few for one batch"):
         MixedBatchSampler(mixed, [1, 11], paced_by=1)
 
 

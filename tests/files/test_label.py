@@ -88,9 +88,9 @@ PARTLY = np.dstack([WHITE] * 3 + [SOFT])
 PAINTED = np.dstack([ON] * 3 + [WHITE])
 PAINTED[:2, :, 3] = 0
 DOUBTFUL = {
-    "soft edges": (SOFT, "3 levels up to 255"),
-    "no background": (WHITE, "no pixel of it is background"),
-    "one and two": (MASK + np.uint8(1), "no pixel of it is background"),
+    "soft edges": (SOFT, "3 grey levels up to 255"),
+    "no background": (WHITE, "it has no background pixel"),
+    "one and two": (MASK + np.uint8(1), "it has no background pixel"),
     "three colours": (THREE, "holds 3 colours"),
     "colours without black": (np.dstack([WHITE, ON, ON]), "holds 2 colours, expected black and one other"),
     "half transparent": (PARTLY, "half transparent in places"),
@@ -107,7 +107,7 @@ def test_what_can_be_meant_in_two_ways_is_refused_by_name(tmp_path, kind):
 
 
 def test_a_transparent_class_and_a_number_beyond_the_palette_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="number 1 of its palette is transparent"):
+    with pytest.raises(ValueError, match="palette index 1 is transparent"):
         read_label(saved(palette([0, 0, 0, 9, 9, 9]), tmp_path / "x.png", transparency=1))
     content = saved(palette([0] * 24, MASK * 7), tmp_path / "y.png", bits=8).read_bytes()
     start = content.index(b"PLTE")
@@ -115,7 +115,7 @@ def test_a_transparent_class_and_a_number_beyond_the_palette_are_refused(tmp_pat
     two = b"PLTE" + content[start + 4 : start + 10]  # of its eight colours
     short = struct.pack(">I", 6) + two + struct.pack(">I", zlib.crc32(two))
     (tmp_path / "y.png").write_bytes(content[: start - 4] + short + content[start + length + 8 :])
-    with pytest.raises(ValueError, match="number 7 of a palette of 2 colours"):
+    with pytest.raises(ValueError, match="palette index 7, but the palette has 2 colours"):
         read_label(tmp_path / "y.png")
 
 
@@ -209,7 +209,7 @@ def test_a_picture_has_no_place(tmp_path, frame):
         path = nifti(tmp_path / "label.nii.gz", MASK.T[..., None], np.diag([0.3 * signs[0], 0.3 * signs[1], 1, 1]))
         np.testing.assert_array_equal(read_label_of_frame(path, picture).classes[..., 0].T, MASK)
     nifti(tmp_path / "label.nii.gz", MASK.T[..., None], np.diag([-1.0, 1, 1, 1]))
-    with pytest.raises(ValueError, match="turned or mirrored and its frame is a PNG"):
+    with pytest.raises(ValueError, match="rotated or mirrored, but its frame is a PNG"):
         read_label_of_frame(tmp_path / "label.nii.gz", picture)
 
 

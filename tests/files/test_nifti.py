@@ -43,8 +43,8 @@ def test_bytes_say_whether_a_file_is_packed_not_its_name(tmp_path):
     "content, said",
     [
         (b"", "it is empty"),
-        (b"import os", "no NIfTI file of one part"),
-        (changed(344, "4s", b"ni1\0"), "no NIfTI file of one part"),
+        (b"import os", "not a single-file NIfTI image"),
+        (changed(344, "4s", b"ni1\0"), "not a single-file NIfTI image"),
         (changed(40, "8h", 3, 5, -3, 1, 1, 1, 1, 1), "it announces an array of 5 x -3 x 1 values"),
         (changed(40, "h", 0), "it announces an array of no values"),
         (changed(40, "h", 8), "it announces an array of no values"),
@@ -55,7 +55,7 @@ def test_bytes_say_whether_a_file_is_packed_not_its_name(tmp_path):
         (changed(108, "f", float("nan")), "its values must begin in the first 1048928 bytes"),
         (changed(108, "f", -1), "its values must begin in the first 1048928 bytes"),
         (changed(0, "i", 348)[:-1], "it ends after 381 of 382 bytes"),
-        (changed(0, "i", 348)[:200], "header is cut or damaged"),
+        (changed(0, "i", 348)[:200], "header is truncated or damaged"),
         (changed(280, "4f", float("nan"), 0, 0, 0), "is not finite"),
     ],
 )

@@ -237,7 +237,7 @@ def test_evaluation_of_something_else_is_refused(quick, weights, output, tmp_pat
     other = write_weights(tmp_path / "other.safetensors", (4, 16))
     for changes, reason in (
         ({"image_size": [256, 256]}, r"is of images of \[256, 256\]"),
-        ({"weights": str(other)}, "is of other weights"),
+        ({"weights": str(other)}, "was computed with other weights"),
         ({"metrics": {}}, "is not the summary.json of an evaluation"),
     ):
         summary = write_summary(tmp_path / "evaluation", **changes)
@@ -346,7 +346,7 @@ def test_weights_that_are_no_trained_model_are_refused(quick, output, tmp_path):
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "pretrained.safetensors").read_bytes()[:-1])
     for name, reason in (
         ("pretrained.safetensors", r"trained segmentation UNet.*\['head.bias', 'head.weight'\] missing"),
-        ("model.pt", "weights must be .safetensors; .* convert"),
+        ("model.pt", "weights must be a .safetensors file; .*convert"),
         ("cut.safetensors", r"head.bias"),
     ):
         with pytest.raises(ValueError, match=rf"{name}: .*{reason}"):

@@ -69,7 +69,7 @@ def test_nifti_with_bytes_at_its_end_or_of_another_version_is_refused(tmp_path):
     "content, reason",
     [
         (b"", "it is empty"),
-        (b"x" * 600, "no NIfTI file"),
+        (b"x" * 600, "not a single-file NIfTI image"),
         (nifti()[:-1], "it is cut"),
         (nifti(pixels=np.zeros((4, 3, 2), np.uint8)), "4 x 3 x 2 pixels, where 1 to 4096 a side are allowed"),
         (nifti(pixels=np.zeros((4097, 1, 1), np.uint8)), "4097 x 1 x 1 pixels"),

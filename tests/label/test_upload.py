@@ -50,9 +50,9 @@ def test_a_nifti_mask_of_a_picture_is_taken_by_its_axes(tmp_path, frame):
         (np.zeros((30, 20, 2), np.uint8), "the size of its image"),
         (np.full((30, 20, 1), 0.5, np.float32), "whole numbers"),
         (np.full((30, 20, 1), -1, np.int16), "whole numbers"),
-        (np.arange(600, dtype=np.int16).reshape(30, 20, 1), "600 levels up to 599"),
+        (np.arange(600, dtype=np.int16).reshape(30, 20, 1), "600 grey levels up to 599"),
         (np.full((30, 20, 1), np.nan, np.float32), "whole numbers"),
-        (np.ones((30, 20, 1), np.uint8), "no pixel of it is background"),
+        (np.ones((30, 20, 1), np.uint8), "it has no background pixel"),
     ],
 )
 def test_what_is_no_mask_of_the_image_is_refused(tmp_path, frame, values, text):

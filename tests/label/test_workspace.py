@@ -126,7 +126,7 @@ def test_mistakes_are_named_before_anything_is_made(tmp_path, bundle):
         prepare_workspace(tmp_path / "w", tmp_path / "studies", bundle)
     bad = tmp_path / "bad.zip"
     bad.write_bytes(b"PK")
-    with pytest.raises(ValueError, match="is refused and not used"):
+    with pytest.raises(ValueError, match="failed verification and is not used"):
         prepare_workspace(tmp_path / "w", tmp_path / "studies", bad)
     assert not (tmp_path / "w").exists()
 

@@ -212,7 +212,7 @@ def test_two_processes_shuffle_their_frames_and_keep_one_queue(tmp_path):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"queue_length": 0}, "`queue_length` must be at least 1 key, got 0"),
+        ({"queue_length": 0}, "`queue_length` must be 1 or more, got 0"),
         ({"momentum": 1.0}, r"`momentum` must be in \[0, 1\), got 1.0"),
         ({"temperature": 0.0}, "`temperature` must be positive, got 0.0"),
     ],

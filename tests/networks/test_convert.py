@@ -441,7 +441,9 @@ def test_what_was_made_from_the_same_source_is_replaced_and_nothing_else(tmp_pat
     convert_reference_weights(tmp_path / "source.pth", tmp_path / "unet.safetensors")
     assert (tmp_path / "unet.safetensors").read_bytes() == made
     torch.save(published(out_channels=1).state_dict(), tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=r"unet\.safetensors or unet\.json is there and not made from this source"):
+    with pytest.raises(
+        ValueError, match=r"unet\.safetensors or unet\.json already exists and was made from another source"
+    ):
         convert_reference_weights(tmp_path / "other.pth", tmp_path / "unet.safetensors")
     assert (tmp_path / "unet.safetensors").read_bytes() == made
 

@@ -96,7 +96,7 @@ def test_results_of_an_earlier_run_are_no_frames(folder, name):
     mark_results(folder / name)
     write_frame(folder / name / "b.png")
     assert [row["id"] for row in list_frames(folder)] == frames
-    with pytest.raises(ValueError, match="holds results of an earlier run, no frames"):
+    with pytest.raises(ValueError, match="contains results of an earlier run, not frames"):
         list_frames(folder / name)
 
 

@@ -216,7 +216,10 @@ def test_an_evaluation_of_a_fit_that_was_moved_away_is_refused_before_anything_r
     cell = plan.parent / "out" / "labels_18" / "draw_0" / "none"
     (cell / "final").rename(cell / "old")
     again = Runs(lambda _: 0.5)
-    with pytest.raises(ValueError, match=r"evaluation is of a fit that is not in .*final any more: move it away too"):
+    with pytest.raises(
+        ValueError,
+        match=r"evaluation belongs to a training run that is no longer in .*final: move this folder away too",
+    ):
         run_study(read_study(plan), run=again)
     assert again.calls == []
 
@@ -701,8 +704,8 @@ def test_pretraining_may_have_its_own_rate_and_seed(pretrained):
         ({"labels": "18"}, r"`methods\.m\.labels` must be a valid array, got \"18\""),
         ({"labels": []}, r"`methods\.m\.labels` must not be empty"),
         ({"overlays": [], "weights": "a"}, "`methods.m` has both `weights` and `overlays`"),
-        ({"pretraining_overrides": {"max_epochs": 50}}, "pretraining_overrides but no `overlays`, without which"),
-        ({"weights": "a", "needs": {"a": ["b"]}}, "needs but no `overlays`"),
+        ({"pretraining_overrides": {"max_epochs": 50}}, "pretraining_overrides, which need `overlays`"),
+        ({"weights": "a", "needs": {"a": ["b"]}}, "needs, which need `overlays`"),
         ({"overlays": [], "needs": {"a": "b"}}, r"`methods\.m\.needs\.a` must be a valid array, got \"b\""),
         ({"overlays": [], "pretraining_overrides": {"datalist": "a"}}, "may not hold datalist"),
         (

@@ -268,7 +268,7 @@ def test_values_that_are_not_finite_are_refused_with_the_file(value):
 
 def test_values_below_zero_are_refused_unless_white_is_given():
     frame = round_frame(100) - 10
-    with pytest.raises(ValueError, match=r"from 0 up .* got -5\.0"):
+    with pytest.raises(ValueError, match=r"grey levels of 0 or more, .* got -5\.0"):
         CornerInpaint()(frame)
     assert np.abs(CornerInpaint(white=255)(frame) - 90).max() < 2
 

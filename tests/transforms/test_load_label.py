@@ -47,7 +47,7 @@ def test_a_mirrored_nifti_label_is_turned(tmp_path):
 def test_a_doubtful_label_is_refused_by_name(tmp_path):
     with pytest.raises(RuntimeError) as caught:
         LOAD(row(tmp_path, Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 30))))
-    assert "label.png: no label: it holds 256 levels" in str(caught.value.__cause__)
+    assert "label.png: no label: it has 256 grey levels" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB"])

@@ -102,14 +102,14 @@ def test_a_tree_is_brought_to_the_size_of_the_frame_and_stays_0_and_1(bank):
 
 
 def test_a_folder_without_a_bank_is_refused_with_the_command_that_makes_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match="python -m data_prep trees"):
+    with pytest.raises(FileNotFoundError, match="cmunet trees"):
         RandPaintArteriesd("image", tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip"])
 def test_a_cut_tree_is_named(bank, content):
     (bank / "trees" / "a.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.npz is no projected tree"):
+    with pytest.raises(ValueError, match=r"a\.npz is no tree of a bank"):
         painter(bank)({"image": torch.zeros(1, SIDE, SIDE)})
 
 

@@ -1,4 +1,4 @@
-"""One row an epoch: losses, learning rate, speed, and the share of the time spent waiting for data."""
+"""Log one row per epoch: losses, learning rate, speed, and the share of time spent waiting for data."""
 
 import csv
 import os

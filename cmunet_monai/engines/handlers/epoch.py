@@ -1,4 +1,4 @@
-"""Tell data and methods the epoch, so that their randomness and settings can depend on it."""
+"""Handlers that pass the current epoch to data sets and methods, whose random state and settings depend on it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Pictures of what a teacher says of unlabelled frames."""
+"""Pictures of a teacher's pseudo-labels on unlabelled frames."""
 
 import os
 from typing import Any

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class ResumableCheckpoint:
-    """Save everything that a run is after its epochs, and load it at the start where the file exists.
+    """Save the complete state of a run after an epoch, and load it at the start if the file exists.
 
     MONAI's `CheckpointSaver` and `CheckpointLoader` need the path of an existing file in the config to resume, and
     write in place. Here the file is replaced atomically, so that a killed run leaves the last epoch that was saved.
