@@ -73,6 +73,7 @@ def test_readme_from_frames_to_a_package_that_is_accepted(tmp_path):
     frames = synthetic_frames(tmp_path, "DATA", "FRAMES")
     (in_full,), _ = shown_commands("docs/how_to/hand_over.md")
     assert in_full.startswith(hand_over)  # then the partner's own frames
+    train = train.replace("--finetune-images 18", "--finetune-images 6")
     said = run(tmp_path, predict, train, in_full)
     assert "starting from the pre-trained weights PAINTED/unet.safetensors" in said
     assert masks(tmp_path, "RESULTS") == masks(tmp_path, "NEW") == frames

@@ -195,9 +195,9 @@ def test_a_damaged_frame_is_never_chosen_and_leaves_the_numbers_of_the_others(ru
 def test_frames_of_other_sizes_and_without_finite_values_are_refused(run):
     with pytest.raises(ValueError, match="not finite"):
         filling_curve([np.full((8, 8), np.nan, np.float32)])
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="same size"):
         filling_curve([run[0], run[0, :80]])
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="at least one undamaged frame"):
         filling_curve([])
 
 
