@@ -239,6 +239,7 @@ SMALL_FILES = {
     "cmunet_monai/handover/refused.py": "raised everywhere in the hand-over, imports nothing",
     "cmunet_monai/label/refusal.py": "raised everywhere in the label server, imports nothing",
     "cmunet_monai/networks/heads.py": "named by the architecture",
+    "cmunet_monai/on_demand.py": "used by three packages, imports nothing",
     "cmunet_monai/options.py": "used by every verb, imports nothing",
     "cmunet_monai/pages.py": "fills the templates of three annexes",
     "cmunet_monai/transforms/frame_array.py": "asked by every transform",
