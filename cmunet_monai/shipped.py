@@ -20,7 +20,7 @@ FILES = (
     "models/model.json",
     "models/model.safetensors",
 )
-"""What a wheel and a copy hold of a bundle: everything. setup.cfg has the same."""
+"""Of a bundle, what a copy contains; setup.cfg names the same for the wheel."""
 
 
 def shipped_bundle(name: str) -> Path:

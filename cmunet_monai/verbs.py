@@ -7,7 +7,7 @@ import argparse
 import difflib
 import sys
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 
@@ -135,6 +135,11 @@ def verb_parser(verb: str, epilog: str = "", **settings: Any) -> Parser:
         settings: further ones of `argparse.ArgumentParser`.
     """
     return Parser(prog=f"{program()} {verb}", description=description(verb), epilog=epilog, **settings)
+
+
+def add_input(parser: argparse.ArgumentParser, former: str, **settings: Any) -> None:
+    """Declare `-i/--input`, which verbs also take by its former name, such as `--source`."""
+    parser.add_argument("-i", former, "--input", dest=former.removeprefix("--"), type=Path, **settings)
 
 
 def description(verb: str) -> str:

@@ -40,6 +40,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cmunet_monai.files.atomic import atomic_path
+from cmunet_monai.verbs import add_input
 from data_prep.datalist import Row, datalist_text, join_faults, load_image, read_json_object, write_datalist
 from data_prep.near_duplicates import (
     SAME_CONTENT_CORRELATION,
@@ -127,16 +128,7 @@ class Dropped:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
-    parser.add_argument(
-        "-i",
-        "--source",
-        "--input",
-        dest="source",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder that contains syntax/ and stenosis/",
-    )
+    add_input(parser, "--source", required=True, metavar="DIR", help="folder that contains syntax/ and stenosis/")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the dataset folder to write")
     parser.add_argument("--labels", choices=LABELS, default="vessel", help="content of the masks (default: vessel)")
     parser.add_argument(

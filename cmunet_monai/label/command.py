@@ -10,7 +10,7 @@ from cmunet_monai.files.own_results import RESEARCH_USE
 from cmunet_monai.options import options_named
 from cmunet_monai.prediction.command import frames_of
 from cmunet_monai.pseudonyms import others_can_read
-from cmunet_monai.verbs import verb_parser
+from cmunet_monai.verbs import add_input, verb_parser
 
 EPILOG = f"""
 The server never writes to your studies. Frames, labels, the bundle with its trained weights, and the log are written to
@@ -76,15 +76,7 @@ def _label(arguments: argparse.Namespace) -> int:
 def make_parser() -> argparse.ArgumentParser:
     parser = verb_parser("label", EPILOG)
     add = parser.add_argument
-    add(
-        "-i",
-        "--studies",
-        "--input",
-        dest="studies",
-        type=Path,
-        metavar="DIR",
-        help="PNG, NIfTI and XA DICOM files, mixed, folders below included",
-    )
+    add_input(parser, "--studies", metavar="DIR", help="PNG, NIfTI and XA DICOM files, mixed, folders below included")
     add(
         "--bundle",
         type=Path,

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from cmunet_monai.files.atomic import write_text_atomic
 from cmunet_monai.pseudonyms import Pseudonyms, lock_file, map_file, write_map
+from cmunet_monai.verbs import add_input
 from data_prep.ingestion.frames import Job, Record, Settings, inspect
 from data_prep.ingestion.pool import Lost, Work, cluster, processes
 from data_prep.ingestion.sources import Unreadable, find_sources
@@ -24,16 +25,7 @@ _MADE_BY = Path("states") / "made_by.txt"
 
 def add_archive_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say what is read, where it goes, and with how many processes."""
-    parser.add_argument(
-        "-i",
-        "--source",
-        "--input",
-        dest="source",
-        type=Path,
-        required=True,
-        metavar="EXPORT",
-        help="folder (or file) of the export",
-    )
+    add_input(parser, "--source", required=True, metavar="EXPORT", help="folder (or file) of the export")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--key", type=Path, metavar="FILE", help="secret key of the pseudonyms (default: OUTPUT.key)")
     parser.add_argument("--reviewed", type=Path, metavar="FILE", help="pseudonyms of runs that a person has cleared")
